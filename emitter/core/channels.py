@@ -1,0 +1,44 @@
+"""The six channels: their order, their names and their scaling. Nobody else knows an index.
+
+Shape suffixes: B images, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from emitter.core.errors import require
+
+CHANNELS = ("p_logit", "photons", "x", "y", "z", "background")
+N_CHANNELS = len(CHANNELS)
+P, PHOTONS, X, Y, Z, BACKGROUND = range(N_CHANNELS)
+REGRESSION = (PHOTONS, X, Y, Z)  # defined only where an emitter is; p and background are defined everywhere
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What one unit of a channel is worth. A map holds value / scale, so that every channel is of order one.
+
+    x and y are offsets from the cell's centre, in cells; a cell is one pixel at the scale of the frame.
+    """
+
+    photons: float = 1000.0
+    offset_cells: float = 0.5
+    z_nm: float = 300.0
+    background: float = 22.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            require(value > 0, f"scaling.{name} is {value}: give a positive number")
+
+    def per_channel(self) -> tuple[float, ...]:
+        """Scale of every channel, in the order of CHANNELS."""
+        return (1.0, self.photons, self.offset_cells, self.offset_cells, self.z_nm, self.background)
+
+
+def channel_tensor(values: tuple[float, ...] | list[float], like: Tensor) -> Tensor:
+    """One number per channel as (1, 6, 1, 1), on the device and in the type of ``like``."""
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, N_CHANNELS, 1, 1)

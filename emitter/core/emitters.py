@@ -1,0 +1,52 @@
+"""Emitters of a batch of images, as tensors.
+
+Shape suffixes: N emitters (of all images of the batch, flat), B images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Emitters:
+    """Flat list of the emitters of ``n_images`` images. Every tensor has shape (N,).
+
+    x is the column and y the row in pixels from the image's outer corner, z in nm, photons before the quantum
+    efficiency, background in photons per pixel.
+    """
+
+    n_images: int
+    image_N: Tensor
+    x_px_N: Tensor
+    y_px_N: Tensor
+    z_nm_N: Tensor
+    photons_N: Tensor
+    background_N: Tensor | None = None
+    probability_N: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_N)
+
+    def select(self, keep_N: Tensor) -> Emitters:
+        """The emitters of a boolean mask or of an index tensor."""
+        fields = {
+            name: value[keep_N] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **fields)
+
+    def to(self, device: torch.device | str) -> Emitters:
+        """The same emitters on another device."""
+        fields = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **fields)
+
+    def inside(self, height: int, width: int) -> Emitters:
+        """Those whose position lies inside an image of ``height`` × ``width`` pixels."""
+        in_x = (self.x_px_N >= 0) & (self.x_px_N < width)
+        in_y = (self.y_px_N >= 0) & (self.y_px_N < height)
+        return self.select(in_x & in_y)

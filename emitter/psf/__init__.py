@@ -1,0 +1,1 @@
+"""What one emitter looks like: PSF models with derivatives, rendering and calibration."""
