@@ -15,8 +15,9 @@ from torch import Tensor
 class PSF(ABC):
     """Expected photons per pixel around an emitter, as a fraction of the emitter's photons.
 
-    A model is evaluated on square patches of side ``2 · radius_px + 1`` centred on the pixel that holds the emitter.
-    Positions are relative to that pixel's centre: dx, dy in pixels (normally within [-0.5, 0.5]), z in nm.
+    A model is evaluated on square patches of side ``2 · radius_px + 1`` centred on the pixel that holds the
+    emitter. Positions are relative to that pixel's centre: dx, dy in pixels (normally within [-0.5, 0.5]),
+    z in nm.
     """
 
     kind: str
@@ -34,7 +35,7 @@ class PSF(ABC):
 
     @abstractmethod
     def derivatives(self, dx_px_N: Tensor, dy_px_N: Tensor, z_nm_N: Tensor) -> tuple[Tensor, Tensor]:
-        """The patches (N, P, P) and their derivatives (N, 3, P, P) with respect to x (1/px), y (1/px), z (1/nm)."""
+        """The patches (N, P, P) and their derivatives (N, 3, P, P) by x (1/px), y (1/px), z (1/nm)."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
