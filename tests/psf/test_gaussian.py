@@ -23,8 +23,8 @@ positions = st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.floats(-500
 
 
 def at(dx: float, dy: float, z_nm: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return tuple(torch.tensor([value], dtype=torch.float64) for value in (dx, dy, z_nm))  # type:
-    ignore[return-value]
+    x, y, z = (torch.tensor([value], dtype=torch.float64) for value in (dx, dy, z_nm))
+    return x, y, z
 
 
 @pytest.mark.parametrize("psf", MODELS, ids=lambda psf: psf.kind)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 
 import pytest
 import torch
 
 from emitter.core.emitters import Emitters
 from emitter.core.units import PixelSize
-from emitter.psf import build, render
-from emitter.psf import render as render_function
+from emitter.psf import PSF, build, render
 from emitter.psf.gaussian import AstigmaticSettings, GaussianPSF
 
 PSF_3D = build(AstigmaticSettings(), PixelSize(100.0, 100.0))
@@ -33,7 +33,7 @@ def random_emitters(n: int, n_images: int = 3, margin_px: float = 20.0, seed: in
     )
 
 
-def brute_force(psf, emitters: Emitters, height: int, width: int) -> torch.Tensor:
+def brute_force(psf: PSF, emitters: Emitters, height: int, width: int) -> torch.Tensor:
     """Pixel by pixel: which patch pixel of which emitter falls on it."""
     frames = torch.zeros(emitters.n_images, height, width, dtype=torch.float64)
     for n in range(len(emitters)):
@@ -60,7 +60,7 @@ def test_render_is_the_sum_of_all_patches_inside_the_frame() -> None:
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     emitters = random_emitters(50)
     whole = render(PSF_3D, emitters, HEIGHT, WIDTH)
-    module = __import__("sys").modules[render_function.__module__]
+    module = importlib.import_module("emitter.psf.render")
     monkeypatch.setattr(module, "_CHUNK_PIXELS", 3 * PSF_3D.patch_px**2)
     torch.testing.assert_close(render(PSF_3D, emitters, HEIGHT, WIDTH), whole, atol=1e-3, rtol=1e-5)
 
