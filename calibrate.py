@@ -1,0 +1,4 @@
+from emitter.app.programs import calibrate
+
+if __name__ == "__main__":
+    calibrate()

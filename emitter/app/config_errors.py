@@ -1,0 +1,80 @@
+"""Hydra's and OmegaConf's errors as one sentence: what is wrong, where, and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from emitter.core.errors import nearest
+
+
+def sentence(error: Exception, conf: Path, program: str, arguments: Sequence[str]) -> str:
+    """One sentence for an error of Hydra's while it composed ``program``'s configuration from ``conf``."""
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        return _unknown_option(error)
+    unknown = re.match(r"Could not (?:override|delete from config|.*?) ?'([^']+)'\.", str(error))
+    if isinstance(error, HydraException) and unknown:
+        return unknown_setting(unknown[1], known_settings(conf, program, arguments))
+    if isinstance(error, MissingMandatoryValue):
+        return f"the setting '{error.full_key}' is missing: give it as {error.full_key}=…"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"the setting '{error.full_key}' cannot be used: {str(error).splitlines()[0]}"
+    return str(error)
+
+
+def unknown_setting(name: str, known: Sequence[str]) -> str:
+    """The sentence for a setting that does not exist, with the nearest that does."""
+    ending = [one for one in known if one.endswith("." + name)]
+    near = ending or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not near:  # a typo in a short name such as 'minuts' is far from 'budget.minutes'
+        by_end = {one.rpartition(".")[2]: one for one in known}
+        near = [by_end[one] for one in difflib.get_close_matches(name, list(by_end), n=1, cutoff=0.6)]
+    hint = f", did you mean '{near[0]}'?" if near else ": '--help' lists all settings"
+    return f"unknown setting '{name}'{hint}"
+
+
+def known_settings(conf: Path, program: str, arguments: Sequence[str]) -> list[str]:
+    """Dotted names of every setting and group, with the groups chosen as in ``arguments`` where possible."""
+    groups = sorted(folder.relative_to(conf).as_posix() for folder in conf.rglob("*/") if folder.is_dir())
+    groups = [group for group in groups if not group.startswith("hydra")]
+    chosen = [one for one in arguments if one.partition("=")[0].lstrip("+") in groups and "," not in one]
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        try:
+            config = compose(program, overrides=chosen)
+        except HydraException:
+            config = compose(program)
+    plain = OmegaConf.to_container(config, resolve=False)
+    return [*_dotted(plain), *groups]
+
+
+def _dotted(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, Mapping):
+        return []
+    names = []
+    for key, value in node.items():
+        names += [f"{prefix}{key}", *_dotted(value, f"{prefix}{key}.")]
+    return names
+
+
+def _unreadable(override: str) -> str:
+    name, equals, value = override.partition("=")
+    if not equals:
+        return f"'{override}' is not a setting: write name=value"
+    return f"cannot read '{override}': quote a value with special characters, as in '{name}=\"{value}\"'"
+
+
+def _unknown_option(error: MissingConfigException) -> str:
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    options = [f"{group}={one}" for one in sorted(error.options or ())]
+    hint = nearest(f"{group}={option}", options) or f": there is {', '.join(options)}"
+    return f"unknown option '{group}={option}'{hint}"

@@ -1,0 +1,91 @@
+"""Hydra around every program: finds ``conf/``, composes, builds the settings, runs, and words the errors.
+
+An error that a user can act on ends the program with one sentence on stderr and exit code 2; with
+``EMITTER_TRACEBACK=1`` in the environment the whole traceback comes first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich import get_console
+from rich.logging import RichHandler
+
+import emitter
+from emitter.app.config_errors import sentence
+from emitter.app.schema import build
+from emitter.core.errors import EmitterError
+
+# What a user can act on; anything else is a bug and keeps its traceback.
+USER_ERRORS = (EmitterError, HydraException, OmegaConfBaseException, OSError)
+
+
+def conf_dir() -> Path:
+    """Folder of the configuration files: inside an installed package, beside it in a checkout."""
+    package = Path(emitter.__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def log_handler() -> logging.Handler:
+    """Log messages in colour above the progress bars on a terminal, as plain lines elsewhere."""
+    console = get_console()
+    if console.is_terminal:
+        return RichHandler(console=console, show_time=False, show_path=False)
+    return logging.StreamHandler(sys.stdout)
+
+
+def launch(program: str) -> None:
+    """Run one program with the settings of its configuration and of the command line.
+
+    ``emitter.app.<program>`` has the frozen dataclass ``Settings`` and ``run(settings)``.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its errors through, to be worded here
+    main = hydra.main(config_path=str(conf_dir()), config_name=program, version_base="1.3")
+    try:
+        main(lambda config: _job(program, config))()
+    except USER_ERRORS as error:
+        _end(program, error)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+def _job(program: str, config: DictConfig) -> Any:
+    """One job: the only one of a plain run, or one of a multirun."""
+    try:
+        module = importlib.import_module(f"emitter.app.{program}")
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return module.run(build(module.Settings, plain))  # type: ignore[arg-type]
+    except USER_ERRORS as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise  # Hydra goes on with the other jobs and reports this one at the end
+        _end(program, error)  # here, because Hydra would write lines of its own first
+
+
+def _end(program: str, error: Exception) -> NoReturn:
+    """Leave the program with one sentence."""
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        message = sentence(error, conf_dir(), program, sys.argv[1:])
+    elif isinstance(error, OSError):
+        if error.errno is None:
+            raise error
+        message = f"{error.strerror}" + (f": '{error.filename}'" if error.filename else "")
+    else:
+        message = str(error)
+    if os.environ.get("EMITTER_TRACEBACK", "0") not in ("", "0"):
+        traceback.print_exception(error)
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(2)

@@ -1,0 +1,32 @@
+"""The five programs: console scripts of the package and root scripts of a checkout.
+
+Each is configured by ``conf/<program>.yaml`` and done by ``emitter.app.<program>``, which has the frozen
+dataclass ``Settings`` and the function ``run(settings)``.
+"""
+
+from emitter.app.launch import launch
+
+
+def calibrate() -> None:
+    """A bead stack → a PSF."""
+    launch("calibrate")
+
+
+def train() -> None:
+    """PSF, camera and priors → a checkpoint."""
+    launch("train")
+
+
+def localize() -> None:
+    """A checkpoint and a movie → a table and an image."""
+    launch("localize")
+
+
+def evaluate() -> None:
+    """A table and its truth, or a checkpoint → metrics."""
+    launch("evaluate")
+
+
+def simulate() -> None:
+    """Settings → a movie and its truth."""
+    launch("simulate")

@@ -1,0 +1,4 @@
+from emitter.app.programs import evaluate
+
+if __name__ == "__main__":
+    evaluate()

@@ -1,0 +1,4 @@
+from emitter.app.programs import localize
+
+if __name__ == "__main__":
+    localize()

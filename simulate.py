@@ -1,0 +1,4 @@
+from emitter.app.programs import simulate
+
+if __name__ == "__main__":
+    simulate()
