@@ -1,0 +1,1 @@
+"""Movies in, tables in and out."""

@@ -1,0 +1,42 @@
+"""Files that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from emitter.core.errors import EmitterError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder; what is written there becomes ``path`` when all went well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def prepare_output(path: Path) -> Path:
+    """Make the folder of an output file and check that it can be written, before any work is done.
+
+    Raises:
+        EmitterError: the folder cannot be made or written, or the path is a folder.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        raise EmitterError(f"output {path} is a folder: give the name of a file in it")
+    probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise EmitterError(
+            f"output folder {path.parent} cannot be written ({error.strerror}): choose another with output="
+        ) from error
+    return path

@@ -1,0 +1,86 @@
+"""Opening a movie of any supported format: one function."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from emitter.core.errors import EmitterError
+from emitter.io.movie import ArrayMovie, Movie
+from emitter.io.raw import open_dax, open_picasso_raw
+from emitter.io.sequence import SequenceMovie
+from emitter.io.tiff import TIFF_SUFFIXES, TiffMovie
+
+__all__ = ["Movie", "open_movie"]
+
+Source = str | Path | np.ndarray | Sequence[str | Path]
+
+
+def open_movie(source: Source, frame_shape_HW: tuple[int, int] | None = None) -> Movie:
+    """Open a movie; its frames are read in blocks.
+
+    Args:
+        source: a TIFF, BigTIFF or OME-TIFF stack, ``.dax``, Picasso ``.raw`` or ``.npy``; a folder of TIFFs,
+            a glob or a list of files (taken in the natural order of their names); or an array (H, W) or
+            (T, H, W).
+        frame_shape_HW: rows and columns of a ``.dax`` that has no ``.inf``.
+
+    Raises:
+        EmitterError: with the file and the reason, when it is not a movie that can be read whole.
+    """
+    if isinstance(source, np.ndarray):
+        return ArrayMovie(source)
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        if path.is_file():
+            return _open_file(path, frame_shape_HW)
+        files = _files_of(path)
+        name = str(path)
+    else:
+        files = [Path(item).expanduser() for item in source]
+        name = f"the list of {len(files)} files"
+        if missing := [str(file) for file in files if not file.is_file()]:
+            raise EmitterError(f"{missing[0]} does not exist: check the list of movie files")
+        if not files:
+            raise EmitterError("the list of movie files is empty: name at least one file")
+    return SequenceMovie(name, files, partial(_open_file, frame_shape_HW=frame_shape_HW, follow_ome=False))
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The files of a folder or of a glob pattern."""
+    if path.is_dir():
+        files = [
+            file for file in path.iterdir() if file.suffix.lower() in TIFF_SUFFIXES and file.name[0] != "."
+        ]
+        if not files:
+            raise EmitterError(f"folder {path} holds no TIFF file: give a movie or a folder of TIFF files")
+        return files
+    if glob.has_magic(str(path)):
+        files = [Path(match) for match in glob.glob(str(path)) if Path(match).is_file()]  # noqa: PTH207 (absolute patterns)
+        if not files:
+            raise EmitterError(f"no file matches {path}: check the pattern and put it in quotes")
+        return files
+    raise EmitterError(f"movie {path} does not exist: give a file, a folder of TIFF files or a glob pattern")
+
+
+def _open_file(path: Path, frame_shape_HW: tuple[int, int] | None = None, follow_ome: bool = True) -> Movie:
+    suffix = path.suffix.lower()
+    if suffix == ".dax":
+        return open_dax(path, frame_shape_HW)
+    if suffix == ".raw":
+        return open_picasso_raw(path)
+    if suffix == ".npy":
+        return _open_npy(path)
+    return TiffMovie(path, follow_ome)
+
+
+def _open_npy(path: Path) -> Movie:
+    try:
+        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise EmitterError(f"{path} is not a readable .npy array ({error}): save the movie again") from error
+    return ArrayMovie(frames, name=str(path))

@@ -1,0 +1,70 @@
+"""Writing localizations in ThunderSTORM's columns, block by block."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+from emitter.core.table import EmitterTable
+
+
+class TableWriter:
+    """A csv in ThunderSTORM's columns that grows while a movie is localized.
+
+    Rows are written to ``<path>.partial``, which takes the name ``path`` when the block ends without an
+    error. When it does not, the partial file stays if it has rows, so that nothing that was found is lost.
+    Frames and ids count from 1. Columns that a network does not know (sigma, the background's deviation, the
+    uncertainties) are left out: readers go by the names, and refuse or misread empty cells. ``probability``
+    is ours and comes last.
+
+    Args:
+        path: name of the finished file.
+        with_z: write ``z [nm]`` (a 3D table).
+    """
+
+    def __init__(self, path: Path, with_z: bool) -> None:
+        self.path = path
+        self.partial_path = path.with_name(path.name + ".partial")
+        self.n_rows = 0
+        self._with_z = with_z
+        self._file = self.partial_path.open("w", encoding="utf-8", newline="\n")
+        names = self._columns(EmitterTable.empty())
+        self._file.write(",".join(f'"{name}"' for name in names) + "\n")
+
+    def write(self, table: EmitterTable) -> None:
+        """Append the rows of a table, in the order given."""
+        columns = self._columns(table)
+        pd.DataFrame(columns).to_csv(self._file, header=False, index=False, float_format="%.4f", na_rep="NaN")
+        self._file.flush()
+        self.n_rows += len(table)
+
+    def _columns(self, table: EmitterTable) -> dict[str, np.ndarray]:
+        """The file's columns, in order."""
+        columns = {
+            "id": np.arange(self.n_rows + 1, self.n_rows + 1 + len(table)),
+            "frame": table.frame + 1,
+            "x [nm]": table.x_nm,
+            "y [nm]": table.y_nm,
+        }
+        if self._with_z:
+            columns["z [nm]"] = table.z_nm
+        columns["intensity [photon]"] = table.photons
+        columns["offset [photon]"] = table.background
+        columns["probability"] = table.probability
+        return columns
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if kind is None:
+            self.partial_path.replace(self.path)
+        elif self.n_rows == 0:
+            self.partial_path.unlink()

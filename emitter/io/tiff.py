@@ -1,0 +1,154 @@
+"""TIFF, BigTIFF, OME-TIFF and ImageJ stacks, through tifffile.
+
+Shape suffixes: T frames, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from emitter.core.errors import EmitterError
+from emitter.io.movie import Movie, blocks
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+# What tifffile and its decoders raise on damaged files and on compressions that are not installed.
+READ_ERRORS = (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, OSError, struct.error)
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether the file begins as a TIFF or BigTIFF does."""
+    with path.open("rb") as file:
+        return file.read(4) in _MAGIC
+
+
+class TiffMovie(Movie):
+    """All frames of one TIFF file. Several series (a writer that saved frame by frame) are laid end to end.
+
+    Args:
+        path: the file.
+        follow_ome: read the other files of a multi-file OME-TIFF too; False when they are given themselves.
+
+    Raises:
+        EmitterError: not a TIFF, truncated, colour, images of several sizes, more than one axis beside rows
+            and columns, or a compression that cannot be read.
+    """
+
+    def __init__(self, path: Path, follow_ome: bool = True) -> None:
+        if not is_tiff(path):
+            raise EmitterError(f"{path} is not a TIFF file (it does not begin like one): give a camera movie")
+        with _damage_reported(path):
+            self._file = tifffile.TiffFile(path, is_ome=None if follow_ome else False)
+            try:
+                len(self._file.pages)  # walks the whole chain of pages, so that a cut file shows now
+                self._series = list(self._file.series)
+            except BaseException:
+                self._file.close()
+                raise
+        self._path = path
+        try:
+            shapes = [_frames_shape(path, series) for series in self._series]
+            if not shapes:
+                raise EmitterError(f"{path} holds no image: give a camera movie")
+            self._check(shapes)
+            self._lengths = [shape[0] for shape in shapes]
+            super().__init__(str(path), (sum(self._lengths), *shapes[0][1:]), self._series[0].dtype)
+        except EmitterError:
+            self.close()
+            raise
+
+    def _check(self, shapes: list[tuple[int, int, int]]) -> None:
+        kinds = {(*shape[1:], series.dtype) for shape, series in zip(shapes, self._series, strict=True)}
+        if len(kinds) > 1 or (len(shapes) > 1 and self._file.is_ome):
+            raise EmitterError(
+                f"{self._path} holds {len(shapes)} image series of {len(kinds)} kinds: export the one movie "
+                "to a file of its own"
+            )
+        size = self._path.stat().st_size
+        if any(_end_of_data(series, self._path) > size for series in self._series):
+            raise EmitterError(_TRUNCATED.format(path=self._path))
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        try:
+            parts = [
+                _read_series(self._series[k], self._path, a, b)
+                for k, a, b in blocks(self._lengths, start, stop)
+            ]
+        except READ_ERRORS as error:
+            raise EmitterError(
+                f"frames {start} to {stop - 1} of {self._path} cannot be read ({error}): the file is damaged "
+                "or needs the package imagecodecs"
+            ) from error
+        return np.concatenate(parts)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+_TRUNCATED = "{path} is truncated or damaged: its pages point past its end, copy or export the file again"
+
+
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Refuse what tifffile only logs: a chain of pages that leaves the file, hence fewer frames."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tifffile")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    except READ_ERRORS as error:
+        raise EmitterError(_TRUNCATED.format(path=path)) from error
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+    if any("invalid page offset" in message or "corrupted tag" in message for message in messages):
+        raise EmitterError(_TRUNCATED.format(path=path))
+
+
+def _frames_shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, int, int]:
+    """(T, H, W) of a series; any one axis beside rows and columns counts as the frames."""
+    shape, axes = series.shape, series.axes
+    if "S" in axes:
+        raise EmitterError(f"{path} is a colour image (axes {axes}, shape {shape}): give a grey-scale movie")
+    lead = shape[:-2]
+    if axes[-2:] != "YX" or sum(side > 1 for side in lead) > 1:
+        raise EmitterError(
+            f"{path} has axes {axes} of shape {shape}: give a movie with one frame axis beside rows, columns"
+        )
+    return int(np.prod(lead)), int(shape[-2]), int(shape[-1])
+
+
+def _end_of_data(series: tifffile.TiffPageSeries, path: Path) -> int:
+    """Last byte of the file that the series needs."""
+    if series.dataoffset is not None:
+        return int(series.dataoffset + series.nbytes)
+    own = [
+        page
+        for page in series.pages
+        if page is not None and Path(page.parent.filehandle.path) == path.absolute()
+    ]
+    ends = [int(max(np.add(page.dataoffsets, page.databytecounts))) for page in own if len(page.dataoffsets)]
+    return max(ends, default=0)
+
+
+def _read_series(series: tifffile.TiffPageSeries, path: Path, start: int, stop: int) -> np.ndarray:
+    """Frames of one series, (stop − start, H, W)."""
+    height, width = series.shape[-2:]
+    if (
+        series.dataoffset is not None
+    ):  # contiguous and uncompressed: also ImageJ's files over 4 GB with a single page
+        dtype = np.dtype(series.keyframe.parent.byteorder + series.dtype.char)
+        offset = series.dataoffset + start * height * width * dtype.itemsize
+        flat = np.fromfile(path, dtype, (stop - start) * height * width, offset=offset)
+        return flat.reshape(-1, height, width)
+    return np.stack([series.pages[index].asarray().reshape(height, width) for index in range(start, stop)])
