@@ -129,7 +129,7 @@ def _describe(kind: Any) -> str:
     if kind is type(None):
         return "null"
     if origin in (Union, types.UnionType):
-        return " or ".join(_describe(item) for item in items)
+        return " or ".join(dict.fromkeys(_describe(item) for item in items))
     if origin is Literal:
         return "one of " + ", ".join(str(item) for item in items)
     if origin is tuple and items and items[-1] is not Ellipsis:
