@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,16 @@ from emitter.io.movie import Movie, blocks
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 # What tifffile and its decoders raise on damaged files and on compressions that are not installed.
-READ_ERRORS = (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, OSError, struct.error)
+READ_ERRORS = (
+    tifffile.TiffFileError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OSError,
+    struct.error,
+    zlib.error,
+)
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 

@@ -1,0 +1,196 @@
+"""Tables: round trips, real files, and locan as an independent reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emitter.core.errors import EmitterError
+from emitter.core.table import EmitterTable
+from emitter.core.units import PixelSize
+from emitter.io.tables import read_table, write_table
+from emitter.io.thunderstorm import TableWriter
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> EmitterTable:
+    n = draw(st.integers(0, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    columns = {
+        "x_nm": rng.normal(0, 1e4, n),
+        "y_nm": rng.normal(0, 1e4, n),
+        "photons": rng.exponential(3e3, n),
+    }
+    if draw(st.booleans()):
+        columns["z_nm"] = rng.normal(0, 300, n)
+    if draw(st.booleans()):
+        columns["precision_x_nm"] = rng.exponential(10, n)
+    return EmitterTable.of(rng.integers(0, 99, n), probability=rng.uniform(0, 1, n), **columns)
+
+
+def equal(a: EmitterTable, b: EmitterTable, atol: float = 0.0) -> None:
+    assert a.columns().keys() == b.columns().keys()
+    for name, column in a.columns().items():
+        np.testing.assert_allclose(b.columns()[name], column, rtol=1e-14 if atol == 0 else 0, atol=atol)
+
+
+@given(table=tables())
+def test_own_csv_round_trip_is_exact(tmp_path: Path, table: EmitterTable) -> None:
+    write_table(tmp_path / "table.csv", table)
+    equal(table, read_table(tmp_path / "table.csv"))
+
+
+@given(table=tables(), cut=st.integers(0, 12))
+def test_thunderstorm_round_trip(tmp_path: Path, table: EmitterTable, cut: int) -> None:
+    table = table.with_columns(background=np.full(len(table), 12.5), z_nm=np.nan_to_num(table.z_nm))
+    path = tmp_path / "locs.csv"
+    with TableWriter(path, with_z=True) as writer:
+        writer.write(table.select(np.arange(len(table)) < cut))
+        writer.write(table.select(np.arange(len(table)) >= cut))
+    known = {k: v for k, v in table.columns().items() if not k.startswith("precision")}
+    equal(EmitterTable(**known), read_table(path), atol=5.1e-5)
+    assert not writer.partial_path.exists()
+
+
+def _write(path: Path, with_z: bool, n: int = 3) -> EmitterTable:
+    table = EmitterTable.of(
+        np.arange(n) * 2,
+        x_nm=np.arange(n) + 0.5,
+        y_nm=np.arange(n) + 1.5,
+        z_nm=np.arange(n) - 1.0,
+        photons=np.full(n, 900.0),
+        background=np.full(n, 20.0),
+        probability=np.full(n, 0.75),
+    )
+    with TableWriter(path, with_z=with_z) as writer:
+        writer.write(table)
+    return table
+
+
+def test_thunderstorm_header_is_exact(tmp_path: Path) -> None:
+    _write(tmp_path / "3d.csv", with_z=True)
+    _write(tmp_path / "2d.csv", with_z=False)
+    first_line = (tmp_path / "3d.csv").read_text().splitlines()
+    assert first_line[0] == (
+        '"id","frame","x [nm]","y [nm]","z [nm]","intensity [photon]","offset [photon]","probability"'
+    )
+    assert first_line[1].split(",")[:3] == ["1", "1", "0.5000"]  # ids and frames from 1
+    assert '"z [nm]"' not in (tmp_path / "2d.csv").read_text()
+    assert np.isnan(read_table(tmp_path / "2d.csv").z_nm).all()
+
+
+@pytest.mark.parametrize("n", [0, 3])
+@pytest.mark.parametrize("with_z", [False, True])
+def test_locan_reads_what_we_write(tmp_path: Path, with_z: bool, n: int) -> None:
+    locan = pytest.importorskip("locan", reason="locan is not installed: pip install locan")
+    table = _write(tmp_path / "locs.csv", with_z, n)
+    data = locan.load_thunderstorm_file(tmp_path / "locs.csv").data
+    assert len(data) == n
+    if n:
+        np.testing.assert_allclose(data["position_x"], table.x_nm)
+        np.testing.assert_allclose(data["intensity"], table.photons)
+        np.testing.assert_array_equal(data["frame"], table.frame + 1)
+        assert ("position_z" in data) == with_z
+        np.testing.assert_allclose(data["probability"], 0.75)
+
+
+@pytest.mark.parametrize(
+    "name", ["locan_tables/Thunderstorm_dstorm_data.csv", "pyme_import_tests/ThunderSTORM_TS3D.csv"]
+)
+def test_we_read_what_locan_reads(data_dir: Path, name: str) -> None:
+    locan = pytest.importorskip("locan", reason="locan is not installed: pip install locan")
+    expected = locan.load_thunderstorm_file(data_dir / name).data
+    table = read_table(data_dir / name)
+    np.testing.assert_allclose(table.x_nm, expected["position_x"], rtol=1e-5)  # locan reads in float32
+    np.testing.assert_allclose(table.photons, expected["intensity"], rtol=1e-5)
+    np.testing.assert_array_equal(table.frame, expected["frame"] - 1)
+    if "position_z" in expected:
+        np.testing.assert_allclose(table.z_nm, expected["position_z"], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(table.precision_z_nm, expected["uncertainty_z"], rtol=1e-5)
+    assert table.precision_x_nm is not None
+
+
+def test_challenge_truth(data_dir: Path) -> None:
+    table = read_table(data_dir / "c16_mt0n1ld_as" / "activations_LD_frames_01-32.csv")
+    assert len(table) == 48
+    assert (table.frame[0], table.x_nm[0], table.y_nm[0], table.z_nm[0], table.photons[0]) == (
+        5,
+        1295.390,
+        6068.141,
+        572.108,
+        1687.736,
+    )
+    assert (table.frame.min(), table.frame.max()) == (0, 31)
+    assert np.isnan(table.background).all()
+
+
+def test_dense_2d_truth(data_dir: Path) -> None:
+    table = read_table(data_dir / "bthd2013" / "positions_demo1.csv")
+    assert len(table) == 4956
+    assert np.unique(table.frame).tolist() == list(range(20))
+    assert np.isnan(table.z_nm).all()
+    assert (table.background == 50).all()
+
+
+def test_insight3_needs_a_pixel_size_and_whole_records(data_dir: Path, tmp_path: Path) -> None:
+    path = data_dir / "storm_analysis" / "test_300x200_olist.bin"
+    table = read_table(path, PixelSize(160, 80))
+    assert (len(table), table.frame.min(), table.frame.max()) == (1000, 0, 9)
+    assert table.x_nm.max() < 300 * 160
+    assert table.y_nm.max() < 200 * 80
+    with pytest.raises(EmitterError, match="pixel_size_nm"):
+        read_table(path)
+    (tmp_path / "cut.bin").write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(EmitterError, match="truncated"):
+        read_table(tmp_path / "cut.bin", PixelSize.of(160))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["empty"]),
+        (b"frame,a,b\n1,2,3\n", ["columns frame, a, b", "x_nm", "xnano", "x [nm]"]),
+        (b"\x89HDF\r\n\x1a\n\0\0\0", ["not a table of text"]),
+        (b"frame,x_nm,y_nm\n0,1.5,two\n", ["row 1", "'two'", "y_nm"]),
+        (b"frame,x_nm,y_nm\n0,1.5,2\n1,,2\n", ["row 2", "no number", "x_nm"]),
+        (b"frame,x_nm,y_nm\n0,1,2\n0.5,1,2\n", ["row 2", "frame 0.5"]),
+        (b"frame,xnano,ynano\n0,1,2\n", ["frame 0", "from 1"]),
+    ],
+)
+def test_wrong_tables_are_refused_in_one_sentence(tmp_path: Path, content: bytes, words: list[str]) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(EmitterError) as caught:
+        read_table(path)
+    assert "table.csv" in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_table(tmp_path: Path) -> None:
+    with pytest.raises(EmitterError, match=r"nope\.csv does not exist"):
+        read_table(tmp_path / "nope.csv")
+
+
+def test_an_empty_truth_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("Ground-truth,frame,xnano,ynano,znano,intensity \n")
+    assert len(read_table(tmp_path / "truth.csv")) == 0
+
+
+def test_an_interrupted_writer_keeps_what_it_has_under_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "locs.csv"
+    path.write_text("the result of an earlier run")
+    with pytest.raises(KeyboardInterrupt), TableWriter(path, with_z=True) as writer:
+        writer.write(
+            EmitterTable.of([4], x_nm=[1.0], y_nm=[2.0], z_nm=[3.0], photons=[4.0], background=[5.0])
+        )
+        raise KeyboardInterrupt
+    assert path.read_text() == "the result of an earlier run"
+    assert read_table(writer.partial_path).frame.tolist() == [4]
+    with pytest.raises(RuntimeError), TableWriter(tmp_path / "nothing.csv", with_z=True):
+        raise RuntimeError
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["locs.csv", "locs.csv.partial"]
