@@ -88,7 +88,9 @@ def _convert_dataclass(classes: list[Any], mapping: Mapping[str, Any], where: st
     try:
         return cls(**values)
     except SettingsError as error:
-        raise SettingsError(f"{where}: {error}" if where else str(error)) from error
+        if not where or str(error).startswith(where.rpartition(".")[2]):  # it names its place itself
+            raise
+        raise SettingsError(f"{where}: {error}") from error
 
 
 def _choose_kind(classes: list[Any], mapping: Mapping[str, Any], where: str) -> tuple[Any, dict[str, Any]]:

@@ -147,6 +147,11 @@ def test_path_of_the_mapping_comes_first() -> None:
     assert message_of([1]).startswith("the configuration is [1]: give settings")
 
 
+def test_error_that_names_its_place_is_left_alone() -> None:
+    with pytest.raises(SettingsError, match=r"^scaling\.photons is -1\.0: give"):
+        build(Scaling, {"photons": -1}, "train.scaling")
+
+
 names = st.text("abcxyz_", min_size=1, max_size=8)
 
 
