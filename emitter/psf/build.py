@@ -4,20 +4,54 @@ from __future__ import annotations
 
 from typing import Any
 
-from emitter.core.errors import EmitterError, nearest
+from emitter.core.errors import EmitterError, nearest, require
 from emitter.core.units import PixelSize
 from emitter.psf.base import PSF
 from emitter.psf.gaussian import AstigmaticPSF, AstigmaticSettings, GaussianPSF, GaussianSettings
+from emitter.psf.spline import SplinePSF, SplineSettings
 
-PSFSettings = GaussianSettings | AstigmaticSettings
-SETTINGS: dict[str, type[PSFSettings]] = {"gaussian": GaussianSettings, "astigmatic": AstigmaticSettings}
+PSFSettings = GaussianSettings | AstigmaticSettings | SplineSettings
+SETTINGS: dict[str, type[PSFSettings]] = {
+    GaussianPSF.kind: GaussianSettings,
+    AstigmaticPSF.kind: AstigmaticSettings,
+    SplinePSF.kind: SplineSettings,
+}
+_SAME_PIXEL = 0.02  # pixel sizes that differ by more than this fraction are different cameras
 
 
 def build(settings: PSFSettings, pixel_size: PixelSize) -> PSF:
-    """The model of the given settings on a camera of the given pixel size."""
+    """The model of the given settings on a camera of the given pixel size.
+
+    Raises:
+        EmitterError: when a PSF file cannot be used, or was calibrated with another pixel size.
+    """
     if isinstance(settings, GaussianSettings):
         return GaussianPSF.of(settings, pixel_size)
-    return AstigmaticPSF(settings, pixel_size)
+    if isinstance(settings, AstigmaticSettings):
+        return AstigmaticPSF(settings, pixel_size)
+    return _from_file(settings, pixel_size)
+
+
+def _from_file(settings: SplineSettings, pixel_size: PixelSize) -> SplinePSF:
+    from emitter.psf.psf_file import load_psf  # here: only those who read a file wait for h5py
+
+    require(
+        settings.file is not None,
+        "psf.file is not given: give the psf.h5 that calibrate.py wrote, or choose psf=astigmatic",
+    )
+    psf, calibration = load_psf(str(settings.file))
+    found = calibration.pixel_size
+    same = all(
+        abs(a - b) <= _SAME_PIXEL * b
+        for a, b in ((found.x_nm, pixel_size.x_nm), (found.y_nm, pixel_size.y_nm))
+    )
+    require(
+        same,
+        f"psf.file {settings.file} was calibrated with pixels of {found.x_nm:g} × {found.y_nm:g} nm and the "
+        f"camera's are {pixel_size.x_nm:g} × {pixel_size.y_nm:g} nm: set camera.pixel_size_nm or calibrate "
+        f"again",
+    )
+    return psf
 
 
 def from_state(state: dict[str, Any]) -> PSF:
@@ -33,5 +67,7 @@ def from_state(state: dict[str, Any]) -> PSF:
         fields = dict(state["settings"])
         settings = AstigmaticSettings(**{**fields, "z_range_nm": tuple(fields["z_range_nm"])})
         return AstigmaticPSF(settings, PixelSize.of(list(state["pixel_size_nm"])))
+    if kind == SplinePSF.kind:
+        return SplinePSF(state["coefficients"], state["z_start_nm"], state["z_step_nm"])
     known = nearest(str(kind), SETTINGS)
     raise EmitterError(f"PSF kind '{kind}' is unknown{known}; this version knows {', '.join(SETTINGS)}")
