@@ -5,6 +5,7 @@ Shape suffixes: N emitters (of all images of the batch, flat), B images.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,17 +34,15 @@ class Emitters:
 
     def select(self, keep_N: Tensor) -> Emitters:
         """The emitters of a boolean mask or of an index tensor."""
-        fields = {
-            name: value[keep_N] for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **fields)
+        return self._mapped(lambda value_N: value_N[keep_N])
 
     def to(self, device: torch.device | str) -> Emitters:
         """The same emitters on another device."""
-        fields = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **fields)
+        return self._mapped(lambda value_N: value_N.to(device))
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Emitters:
+        changed = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **changed)  # type: ignore[arg-type]
 
     def inside(self, height: int, width: int) -> Emitters:
         """Those whose position lies inside an image of ``height`` × ``width`` pixels."""

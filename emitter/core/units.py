@@ -44,8 +44,8 @@ class PixelSize:
 
     def to_nm(self, x_px: Number, y_px: Number) -> tuple[Number, Number]:
         """Pixel coordinates to nanometres (numbers, arrays or tensors)."""
-        return x_px * self.x_nm, y_px * self.y_nm  # type: ignore[operator]
+        return x_px * self.x_nm, y_px * self.y_nm  # type: ignore[operator, return-value]
 
     def to_px(self, x_nm: Number, y_nm: Number) -> tuple[Number, Number]:
         """Nanometres to pixel coordinates (numbers, arrays or tensors)."""
-        return x_nm / self.x_nm, y_nm / self.y_nm  # type: ignore[operator]
+        return x_nm / self.x_nm, y_nm / self.y_nm  # type: ignore[operator, return-value]
