@@ -45,13 +45,17 @@ class EmitterTable:
             object.__setattr__(self, name, np.asarray(column, dtype=dtype).reshape(-1))
         lengths = {name: len(column) for name, column in self.columns().items()}
         if len(set(lengths.values())) > 1:
-            raise EmitterError(f"the columns of an emitter table differ in length ({lengths}): give equal lengths")
+            raise EmitterError(
+                f"the columns of an emitter table differ in length ({lengths}): give equal lengths"
+            )
 
     @classmethod
     def of(cls, frame: np.ndarray | Sequence[int], **columns: np.ndarray | Sequence[float]) -> EmitterTable:
         """A table from the columns that are known; the others are filled with NaN (probability with 1)."""
         unknown = np.full(len(frame), np.nan)
-        filled = {name: columns.pop(name, unknown) for name in ("x_nm", "y_nm", "z_nm", "photons", "background")}
+        filled = {
+            name: columns.pop(name, unknown) for name in ("x_nm", "y_nm", "z_nm", "photons", "background")
+        }
         filled["probability"] = columns.pop("probability", np.ones(len(frame)))
         return cls(np.asarray(frame), **filled, **columns)  # type: ignore[arg-type]
 
@@ -61,11 +65,18 @@ class EmitterTable:
         return cls.of([])
 
     @classmethod
-    def from_emitters(cls, emitters: Emitters, pixel_size: PixelSize, frames: Sequence[int] | None = None) -> EmitterTable:
+    def from_emitters(
+        cls, emitters: Emitters, pixel_size: PixelSize, frames: Sequence[int] | None = None
+    ) -> EmitterTable:
         """From a batch of images; ``frames`` gives the frame number of every image (default 0, 1, 2 …)."""
         image = emitters.image_N.cpu().numpy()
         x_nm, y_nm = pixel_size.to_nm(_numpy(emitters.x_px_N), _numpy(emitters.y_px_N))
-        columns = {"x_nm": x_nm, "y_nm": y_nm, "z_nm": _numpy(emitters.z_nm_N), "photons": _numpy(emitters.photons_N)}
+        columns = {
+            "x_nm": x_nm,
+            "y_nm": y_nm,
+            "z_nm": _numpy(emitters.z_nm_N),
+            "photons": _numpy(emitters.photons_N),
+        }
         if emitters.background_N is not None:
             columns["background"] = _numpy(emitters.background_N)
         if emitters.probability_N is not None:
