@@ -4,8 +4,8 @@
 BIN := .venv/bin
 READY := .venv/.ready
 RECENT := 'import sys; sys.exit(sys.version_info < (3, 11))'
-PYTHON ?= $(firstword $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$python -c $(RECENT) 2>/dev/null && command -v $$python; done))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c $(RECENT) 2>/dev/null && command -v $$python && break; done)
 # uv does not read pip's own settings, so that a local folder of wheels or a mirror has to be handed on.
 SOURCES := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)") $(if $(PIP_INDEX_URL),--default-index "$(PIP_INDEX_URL)")
 ARGS ?=
