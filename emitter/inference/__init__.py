@@ -1,0 +1,1 @@
+"""From a movie to a table with a trained network."""

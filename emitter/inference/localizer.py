@@ -1,0 +1,112 @@
+"""From a movie to tables of emitters, block by block.
+
+Shape suffixes: B images, T frames of an image, F frames of a block, H rows, W columns, 6 channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds, decode
+from emitter.core.errors import require
+from emitter.core.table import EmitterTable
+from emitter.core.units import PixelSize
+from emitter.inference.checks import FrameChecks, check_size
+from emitter.inference.tiling import MovieNetwork, predict
+from emitter.io.movie import Movie
+
+
+class FrameCamera(Protocol):
+    """What is asked of a camera."""
+
+    def check_frame(self, height: int, width: int) -> None:
+        """Raise EmitterError when frames of this size cannot be its own."""
+
+    def to_photons(self, counts: Tensor) -> Tensor:
+        """Photons from counts."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a movie is predicted: at most ``batch_px`` pixels at once, on a device, in a precision."""
+
+    batch_px: int = 2**18
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        require(self.batch_px >= 1024, f"batch_px is {self.batch_px}: give at least 1024 pixels")
+
+
+@dataclass(frozen=True)
+class Localizer:
+    """A trained network with all that it takes to turn counts into a table.
+
+    Every frame is predicted from itself and its neighbours. Where a neighbour is missing, at the movie's ends
+    and at gaps of the frame numbers, the nearest consecutive frame on that side, at last the frame itself,
+    stands in.
+    """
+
+    network: MovieNetwork
+    camera: FrameCamera
+    scaling: Scaling
+    thresholds: Thresholds
+    pixel_size: PixelSize
+    compute: Compute = Compute()
+
+    def tables(self, movie: Movie) -> Iterator[tuple[int, EmitterTable]]:
+        """Predict a movie: for every block in order, the number of its frames and the table of its emitters.
+
+        Raises:
+            EmitterError: frames too small, constant, NaN or negative throughout, or of another camera.
+        """
+        check_size(movie)
+        self.camera.check_frame(movie.height, movie.width)
+        checks = FrameChecks(movie.name)
+        block = max(1, self.compute.batch_px // (movie.height * movie.width))
+        for start in range(0, movie.n_frames, block):
+            stop = min(start + block, movie.n_frames)
+            yield stop - start, self._predict_block(movie, start, stop, checks)
+        checks.summarize()
+
+    def _predict_block(self, movie: Movie, start: int, stop: int, checks: FrameChecks) -> EmitterTable:
+        """Emitters of the frames ``start`` to ``stop``, sorted."""
+        window_BT = windows(movie.frame_numbers, start, stop, self.network.n_frames)
+        first, last = int(window_BT.min()), int(window_BT.max())
+        counts_FHW = movie.read(first, last + 1)
+        own = slice(start - first, stop - first)
+        with torch.inference_mode():
+            counts = torch.from_numpy(counts_FHW.astype(np.float32)).to(self.compute.device)
+            photons_FHW = self.camera.to_photons(counts)
+            checks(counts_FHW[own], photons_FHW[own].cpu().numpy(), movie.frame_numbers[start:stop])
+            window = torch.from_numpy(window_BT - first).to(self.compute.device)
+            with torch.autocast(counts.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"):
+                maps_B6HW = predict(self.network, photons_FHW, window, self.compute.batch_px)
+            emitters = decode(maps_B6HW, self.scaling, self.thresholds, self.network.cells_px[-1])
+        frames = movie.frame_numbers[start:stop]
+        return EmitterTable.from_emitters(emitters, self.pixel_size, frames.tolist()).sorted()
+
+
+def windows(frame_numbers: np.ndarray, start: int, stop: int, n_frames: int) -> np.ndarray:
+    """Places (B, T) in the movie of the frames from which each frame ``start`` to ``stop`` is predicted."""
+    place_B = np.arange(start, stop)
+    half = n_frames // 2
+    window_BT = np.empty((stop - start, n_frames), dtype=np.int64)
+    window_BT[:, half] = place_B
+    for direction in (-1, 1):
+        for step in range(1, half + 1):
+            nearer_B = window_BT[:, half + direction * (step - 1)]
+            wanted_B = place_B + direction * step
+            there_B = (wanted_B >= 0) & (wanted_B < len(frame_numbers))
+            distance_B = frame_numbers[wanted_B.clip(0, len(frame_numbers) - 1)] - frame_numbers[place_B]
+            window_BT[:, half + direction * step] = np.where(
+                there_B & (distance_B == direction * step), wanted_B, nearer_B
+            )
+    return window_BT

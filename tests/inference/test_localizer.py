@@ -1,0 +1,183 @@
+"""Localizing with a network whose answer is known: a marker of bright pixels."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from emitter.core import channels as ch
+from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds
+from emitter.core.errors import EmitterError, SettingsError
+from emitter.core.table import EmitterTable
+from emitter.core.units import PixelSize
+from emitter.inference.localizer import Compute, Localizer, windows
+from emitter.io.movies import open_movie
+
+PIXEL = PixelSize(100.0, 160.0)
+
+
+@dataclass
+class Marker:
+    """Finds every pixel of the middle frame above 100 photons; z tells what its neighbours in time hold there."""
+
+    n_frames: int = 3
+    cells_px: tuple[float, ...] = (1.0,)
+    stride: int = 4
+    receptive_radius_px: int = 0
+
+    def forward_movie(self, frames_FHW: Tensor, window_BT: Tensor) -> list[Tensor]:
+        middle = frames_FHW[window_BT[:, 1]]
+        maps = torch.zeros(len(middle), 6, *middle.shape[-2:])
+        maps[:, ch.P] = torch.where(middle > 100, 9.0, -9.0)
+        maps[:, ch.PHOTONS] = middle / Scaling().photons
+        before, after = frames_FHW[window_BT[:, 0]], frames_FHW[window_BT[:, 2]]
+        maps[:, ch.Z] = (10 * before + after) / Scaling().z_nm
+        return [maps]
+
+
+class CountingCamera:
+    """Two photons a count above 10."""
+
+    def check_frame(self, height: int, width: int) -> None:
+        pass
+
+    def to_photons(self, counts: Tensor) -> Tensor:
+        return (counts - 10) * 2
+
+
+def localizer(batch_px: int = 4096) -> Localizer:
+    return Localizer(Marker(), CountingCamera(), Scaling(), Thresholds(), PIXEL, Compute(batch_px=batch_px))
+
+
+def movie_of(places: list[tuple[int, int, int]], shape: tuple[int, int, int] = (7, 30, 50)) -> np.ndarray:
+    """Counts of 10 to 12 with a bright pixel of 100 + frame at every (frame, row, column)."""
+    frames = np.random.default_rng(0).integers(10, 13, shape).astype(np.uint16)
+    for frame, row, column in places:
+        frames[frame, row, column] = 100 + frame
+    return frames
+
+
+def whole_table(frames: np.ndarray, batch_px: int = 4096) -> EmitterTable:
+    return EmitterTable.concatenate(table for _, table in localizer(batch_px).tables(open_movie(frames)))
+
+
+def test_emitters_come_out_where_they_are_in_nm() -> None:
+    places = [(0, 3, 40), (2, 29, 0), (2, 5, 6), (6, 10, 49)]
+    table = whole_table(movie_of(places))
+    assert table.frame.tolist() == [0, 2, 2, 6]
+    expected = sorted(places)
+    np.testing.assert_allclose(table.x_nm, [(column + 0.5) * 100 for _, _, column in expected])
+    np.testing.assert_allclose(table.y_nm, [(row + 0.5) * 160 for _, row, _ in expected])
+    np.testing.assert_allclose(table.photons, [(90 + frame) * 2 for frame, _, _ in expected], rtol=1e-6)
+
+
+@given(seed=st.integers(0, 99), batch_px=st.integers(1024, 20000))
+def test_the_result_does_not_depend_on_the_batches(seed: int, batch_px: int) -> None:
+    rng = np.random.default_rng(seed)
+    places = [(int(rng.integers(7)), int(rng.integers(30)), int(rng.integers(50))) for _ in range(9)]
+    frames = movie_of(places)
+    expected, table = whole_table(frames, 10**6), whole_table(frames, batch_px)
+    for name, column in expected.columns().items():
+        np.testing.assert_array_equal(table.columns()[name], column)
+
+
+def test_neighbours_are_the_frames_before_and_after() -> None:
+    frames = np.full((4, 8, 8), 10, np.uint16)
+    frames[:, 0, 0] = 11  # not constant
+    frames[:, 4, 4] = [110, 210, 310, 410]
+    table = whole_table(frames)
+    p = [200.0, 400.0, 600.0, 800.0]
+    expected = [
+        10 * p[0] + p[1],
+        10 * p[0] + p[2],
+        10 * p[1] + p[3],
+        10 * p[2] + p[3],
+    ]  # the ends repeat themselves
+    np.testing.assert_allclose(table.z_nm, expected, rtol=1e-6)
+
+
+def test_frames_across_a_gap_are_no_neighbours() -> None:
+    numbers = np.array([0, 1, 4, 5, 6, 9])
+    np.testing.assert_array_equal(
+        windows(numbers, 0, 6, 3), [[0, 0, 1], [0, 1, 1], [2, 2, 3], [2, 3, 4], [3, 4, 4], [5, 5, 5]]
+    )
+    np.testing.assert_array_equal(windows(numbers, 3, 5, 5), [[2, 2, 3, 4, 4], [2, 3, 4, 4, 4]])
+    np.testing.assert_array_equal(windows(numbers, 2, 4, 1), [[2], [3]])
+
+
+@given(gaps=st.lists(st.integers(1, 3), min_size=1, max_size=12), half=st.integers(0, 2))
+def test_windows_against_their_definition(gaps: list[int], half: int) -> None:
+    numbers = np.cumsum(gaps)
+    places = {int(number): k for k, number in enumerate(numbers)}
+    result = windows(numbers, 0, len(numbers), 2 * half + 1)
+    for k, number in enumerate(numbers.tolist()):
+        for direction in (-1, 1):
+            stand_in = k
+            for step in range(1, half + 1):
+                if places.get(number + direction * (step - 1)) == stand_in:
+                    stand_in = places.get(number + direction * step, stand_in)
+                assert result[k, half + direction * step] == stand_in
+
+
+def refused(frames: np.ndarray, match: str) -> None:
+    with pytest.raises(EmitterError, match=match):
+        whole_table(frames)
+
+
+def test_constant_frames_are_refused_or_counted(caplog: pytest.LogCaptureFixture) -> None:
+    refused(np.full((5, 20, 20), 37, np.uint16), "first 5 frames .* constant .* 37")
+    frames = movie_of([(0, 3, 3), (4, 3, 3)])
+    frames[2] = 11
+    with caplog.at_level(logging.WARNING):
+        assert whole_table(frames).frame.tolist() == [0, 4]
+    assert "1 frames" in caplog.text
+
+
+def test_saturated_frames_are_named_with_their_share(caplog: pytest.LogCaptureFixture) -> None:
+    frames = movie_of([(0, 3, 3)])
+    frames[:, :3] = 65535  # a tenth of the rows
+    with caplog.at_level(logging.WARNING):
+        whole_table(frames)
+    assert "10.0 %" in caplog.text
+    assert "65535" in caplog.text
+    assert caplog.text.count("saturated") == 1
+
+
+def test_nan_names_the_frame_as_the_table_would() -> None:
+    frames = movie_of([(0, 3, 3)]).astype(np.float32)
+    frames[4, 2, 2:5] = np.nan
+    refused(frames, "frame 5 .* 3 pixels .*NaN")
+
+
+def test_wrong_camera_units_name_the_setting(caplog: pytest.LogCaptureFixture) -> None:
+    refused(
+        np.random.default_rng(0).integers(0, 9, (5, 20, 20)).astype(np.uint16),
+        "negative everywhere.*baseline_adu",
+    )
+    frames = np.random.default_rng(0).integers(8, 11, (5, 20, 20)).astype(np.uint16)
+    frames[:, :9] = 9
+    frames[:, 9] = 12
+    with caplog.at_level(logging.WARNING):
+        assert len(whole_table(frames)) == 0
+    assert "baseline_adu" in caplog.text
+
+
+def test_frames_that_are_too_small() -> None:
+    refused(movie_of([], (3, 7, 20)), "7×20.*8×8")
+
+
+def test_nothing_found_is_an_empty_table() -> None:
+    assert len(whole_table(movie_of([]))) == 0
+
+
+def test_settings_out_of_range() -> None:
+    with pytest.raises(SettingsError, match="batch_px"):
+        Compute(batch_px=10)
