@@ -11,11 +11,7 @@ from emitter.psf.gaussian import AstigmaticPSF, AstigmaticSettings, GaussianPSF,
 from emitter.psf.spline import SplinePSF, SplineSettings
 
 PSFSettings = GaussianSettings | AstigmaticSettings | SplineSettings
-SETTINGS: dict[str, type[PSFSettings]] = {
-    GaussianPSF.kind: GaussianSettings,
-    AstigmaticPSF.kind: AstigmaticSettings,
-    SplinePSF.kind: SplineSettings,
-}
+_KINDS = (GaussianPSF.kind, AstigmaticPSF.kind, SplinePSF.kind)
 _SAME_PIXEL = 0.02  # pixel sizes that differ by more than this fraction are different cameras
 
 
@@ -69,5 +65,5 @@ def from_state(state: dict[str, Any]) -> PSF:
         return AstigmaticPSF(settings, PixelSize.of(list(state["pixel_size_nm"])))
     if kind == SplinePSF.kind:
         return SplinePSF(state["coefficients"], state["z_start_nm"], state["z_step_nm"])
-    known = nearest(str(kind), SETTINGS)
-    raise EmitterError(f"PSF kind '{kind}' is unknown{known}; this version knows {', '.join(SETTINGS)}")
+    known = nearest(str(kind), _KINDS)
+    raise EmitterError(f"PSF kind '{kind}' is unknown{known}; this version knows {', '.join(_KINDS)}")

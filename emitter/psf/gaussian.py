@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ _RADIUS_IN_SIGMAS = 3.5
 class GaussianSettings:
     """A Gaussian of one width, in nm. For 2D data: it does not depend on z."""
 
+    kind: ClassVar[str] = "gaussian"
     sigma_nm: float = 130.0
 
     def __post_init__(self) -> None:
@@ -45,6 +46,7 @@ class AstigmaticSettings:
     each.
     """
 
+    kind: ClassVar[str] = "astigmatic"
     sigma_nm: float = 130.0
     focus_x_nm: float = 200.0
     focus_y_nm: float = -200.0
@@ -157,7 +159,7 @@ class GaussianPSF(_SeparableGaussian):
     from the model's range draws z = 0.
     """
 
-    kind = "gaussian"
+    kind = GaussianSettings.kind
     z_range_nm = (0.0, 0.0)
 
     def __init__(self, sigma_x_px: float, sigma_y_px: float) -> None:
@@ -187,7 +189,7 @@ class GaussianPSF(_SeparableGaussian):
 class AstigmaticPSF(_SeparableGaussian):
     """Astigmatic Gaussian on a camera. z outside the range is taken at the range's nearer end."""
 
-    kind = "astigmatic"
+    kind = AstigmaticSettings.kind
 
     def __init__(self, settings: AstigmaticSettings, pixel_size: PixelSize) -> None:
         self.settings, self.pixel_size = settings, pixel_size

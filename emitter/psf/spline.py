@@ -12,7 +12,7 @@ Shape suffixes: N emitters, P patch side, C = P + 3 coefficients a side, K + 2 c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from emitter.psf.bspline import interpolate, weight_slopes, weights
 class SplineSettings:
     """A PSF calibrated from beads: the file that calibrate.py wrote."""
 
+    kind: ClassVar[str] = "spline"
     file: str | None = None
 
 
@@ -39,7 +40,7 @@ class SplinePSF(PSF):
         z_step_nm: distance of the z knots.
     """
 
-    kind = "spline"
+    kind = SplineSettings.kind
 
     def __init__(self, coefficients_ZCC: Tensor, z_start_nm: float, z_step_nm: float) -> None:
         n_z, side, side_x = coefficients_ZCC.shape
