@@ -56,6 +56,9 @@ def launch(program: str) -> None:
     main = hydra.main(config_path=str(conf_dir()), config_name=program, version_base="1.3")
     try:
         main(lambda config: _job(program, config))()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except USER_ERRORS as error:
         _end(program, error)
     except KeyboardInterrupt:
