@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import traceback
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict
 
 from emitter.app.launch import conf_dir
 from emitter.app.schema import build
@@ -33,17 +34,20 @@ def choices() -> Iterator[tuple[str, str]]:
                     yield program, f"{group}={option.stem}"
 
 
-def composed(program: str, overrides: list[str]) -> DictConfig:
-    """The program's configuration as Hydra hands it to the program."""
+def composed(program: str, overrides: list[str]) -> dict[str, Any]:
+    """The program's configuration, resolved as within a run."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(program, overrides=overrides, return_hydra_config=True)
-        with open_dict(config):
-            config.hydra.runtime.output_dir = "runs/test"
-        HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        config.hydra.runtime.output_dir = "runs/test"
+    HydraConfig.instance().set_config(config)
+    try:
         with open_dict(config):
             del config["hydra"]
-        return config
+        return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    finally:
+        HydraConfig.instance().cfg = None
 
 
 @pytest.mark.parametrize(("program", "override"), list(choices()))
@@ -52,7 +56,7 @@ def test_configuration_matches_settings(program: str, override: str) -> None:
     config = composed(program, [override] if override else [])
     settings = importlib.import_module(f"emitter.app.{program}").Settings
     try:
-        built = build(settings, OmegaConf.to_container(config, resolve=True))
+        built = build(settings, config)
     except SettingsError as error:
         checked = (
             error.__cause__ is not None or traceback.extract_tb(error.__traceback__)[-1].name == "require"
