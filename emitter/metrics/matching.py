@@ -65,10 +65,8 @@ def match(
     Raises:
         SettingsError: on an unknown method.
     """
-    require(
-        method in METHODS,
-        f"matching is '{method}'{nearest(method, METHODS)}: give one of {', '.join(METHODS)}",
-    )
+    hint = nearest(method, METHODS) or f": give one of {', '.join(METHODS)}"
+    require(method in METHODS, f"matching is '{method}'{hint}")
     candidates = _candidates(predicted, truth, radius_lateral_nm, radius_axial_nm)
     chosen = METHODS[method](candidates, len(predicted), len(truth))
     order = np.argsort(chosen.truth)

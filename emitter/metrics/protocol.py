@@ -48,7 +48,7 @@ class Protocol:
         )
         require(
             self.matching in METHODS,
-            f"protocol.matching is '{self.matching}'{nearest(self.matching, METHODS)}: greedy or optimal",
+            f"protocol.matching is '{self.matching}': give greedy or optimal",
         )
         for name in ("radius_lateral_nm", "radius_axial_nm"):
             value = getattr(self, name)
@@ -70,8 +70,8 @@ def protocol_named(name: str) -> Protocol:
     Raises:
         SettingsError: when there is none.
     """
-    known = ", ".join(PROTOCOLS)
-    require(name in PROTOCOLS, f"protocol is '{name}'{nearest(name, PROTOCOLS)}: give one of {known}")
+    hint = nearest(name, PROTOCOLS) or f": give one of {', '.join(PROTOCOLS)}"
+    require(name in PROTOCOLS, f"protocol is '{name}'{hint}")
     return PROTOCOLS[name]
 
 

@@ -1,0 +1,159 @@
+"""evaluate.py: a table of localizations against its truth."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emitter.app.scoring import METRICS_FILE, offset_note, score, show, write_report
+from emitter.core.errors import EmitterError, require
+from emitter.core.table import EmitterTable
+from emitter.core.units import PixelSize
+from emitter.io.files import prepare_output
+from emitter.io.tables import read_table
+from emitter.metrics.offset import estimate_offset, without_offset
+from emitter.metrics.protocol import FieldNm, protocol_named
+
+log = logging.getLogger(__name__)
+
+_ROUND_FIELD_TO_NM = 100.0  # when neither the field nor the pixel size is given
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What conf/evaluate.yaml says; its comments explain every key."""
+
+    output: Path
+    localizations: Path | None = None
+    truth: Path | None = None
+    checkpoint: Path | None = None
+    protocol: str = "challenge2016"
+    axial: bool = True
+    field_size_nm: float | tuple[float, float] | None = None
+    pixel_size_nm: float | tuple[float, float] | None = None
+    frames: tuple[int, int] | None = None
+    remove_offset: bool = False
+
+    def __post_init__(self) -> None:
+        require(
+            (self.localizations is None) != (self.checkpoint is None),
+            "evaluate.py takes either a table or a checkpoint: give localizations=TABLE truth=TABLE, "
+            "or checkpoint=CKPT",
+        )
+        require(
+            (self.localizations is None) == (self.truth is None),
+            "a table of localizations and its truth belong together: give localizations=TABLE truth=TABLE",
+        )
+        protocol_named(self.protocol)
+        for size_nm in self.field_nm or ():
+            require(
+                math.isfinite(size_nm) and size_nm > 0,
+                f"field_size_nm is {self.field_size_nm}: give the extent of the field in nm as [x,y]",
+            )
+        _ = self.pixel_size  # checked by building it
+        first, last = self.frames or (0, 0)
+        require(0 <= first <= last, f"frames is [{first}, {last}]: give [first,last], counted from 0")
+
+    @property
+    def field_nm(self) -> FieldNm | None:
+        """The field's size as (x, y), nm."""
+        size = self.field_size_nm
+        return (float(size), float(size)) if isinstance(size, (int, float)) else size
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """The pixel size, when it is given."""
+        return None if self.pixel_size_nm is None else PixelSize.of(self.pixel_size_nm)
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Score, write ``metrics.json`` and show the figures, which are returned too.
+
+    Raises:
+        EmitterError: a table that cannot be read, truth without rows, or an output that cannot be written.
+    """
+    prepare_output(settings.output / METRICS_FILE)
+    if settings.checkpoint is not None:
+        raise EmitterError(
+            "evaluating a checkpoint is not built yet: localize a simulated movie and give its tables"
+        )
+    metrics = evaluate_tables(settings)
+    path = write_report(metrics, settings.output)
+    for note in metrics["notes"]:
+        log.warning(note)
+    show(metrics)
+    log.info("wrote %s", path)
+    return metrics
+
+
+def evaluate_tables(settings: Settings) -> dict[str, Any]:
+    """The metrics of a table of localizations against its truth."""
+    if settings.localizations is None or settings.truth is None:
+        raise EmitterError("there are no tables to evaluate: give localizations=TABLE truth=TABLE")
+    predicted = in_frames(read_table(settings.localizations, settings.pixel_size), settings.frames)
+    truth = in_frames(read_table(settings.truth, settings.pixel_size), settings.frames)
+    if not len(truth):
+        where = "" if settings.frames is None else f" in frames {settings.frames[0]} to {settings.frames[1]}"
+        raise EmitterError(f"truth {settings.truth} has no emitters{where}: give a truth table with rows")
+    protocol = replace(protocol_named(settings.protocol), axial=settings.axial)
+    notes = frame_notes(predicted, truth)
+    field_nm = settings.field_nm
+    if field_nm is None and protocol.border_nm > 0:
+        field_nm = estimated_field(predicted, truth, settings.pixel_size)
+        notes.append(
+            f"field_size_nm is not given: from the largest coordinates it is taken as {field_nm[0]:g} × "
+            f"{field_nm[1]:g} nm, so the border at the right and the bottom may be a little too wide"
+        )
+    offset_nm = None
+    if settings.remove_offset:
+        offset_nm = estimate_offset(predicted, truth, protocol, field_nm)
+        predicted = without_offset(predicted, offset_nm)
+        notes.append(
+            "a constant offset of x {:+.1f}, y {:+.1f}, z {:+.1f} nm was taken off".format(*offset_nm)
+        )
+    metrics = score(predicted, truth, protocol, field_nm)
+    note = offset_note(metrics)
+    if note and not settings.remove_offset:
+        notes.append(f"{note} (remove_offset=true takes it off before matching)")
+    return {**metrics, "offset_removed_nm": offset_nm, "notes": notes}
+
+
+def in_frames(table: EmitterTable, frames: tuple[int, int] | None) -> EmitterTable:
+    """The rows from the first to the last frame (both included); all of them for None."""
+    if frames is None:
+        return table
+    return table.select((table.frame >= frames[0]) & (table.frame <= frames[1]))
+
+
+def frame_notes(predicted: EmitterTable, truth: EmitterTable) -> list[str]:
+    """Sentences on frames that only one of the tables has and that therefore lower the score."""
+    if not len(predicted):
+        return ["there are no localizations: all of the truth counts as missed"]
+    notes = []
+    lacking = ~np.isin(truth.frame, predicted.frame)
+    if lacking.any():
+        notes.append(
+            f"the localizations lack {len(np.unique(truth.frame[lacking]))} of the truth's "
+            f"{len(np.unique(truth.frame))} frames: their {lacking.sum()} emitters count as missed"
+        )
+    first, last = int(truth.frame.min()), int(truth.frame.max())
+    beyond = (predicted.frame < first) | (predicted.frame > last)
+    if beyond.any():
+        notes.append(
+            f"{beyond.sum()} localizations lie in frames before the truth's first or after its last and count "
+            f"as false: if the truth covers only its own frames, give frames=[{first},{last}] (counted from 0)"
+        )
+    return notes
+
+
+def estimated_field(predicted: EmitterTable, truth: EmitterTable, pixel_size: PixelSize | None) -> FieldNm:
+    """The largest coordinates of both tables, rounded up to whole pixels (100 nm when that is unknown)."""
+    pixel_size = pixel_size or PixelSize.of(_ROUND_FIELD_TO_NM)
+    both = EmitterTable.concatenate([predicted, truth])
+    x_px, y_px = pixel_size.to_px(float(both.x_nm.max()), float(both.y_nm.max()))
+    return math.ceil(x_px) * pixel_size.x_nm, math.ceil(y_px) * pixel_size.y_nm
