@@ -44,7 +44,10 @@ def bits(key: Tensor, counter: Tensor) -> Tensor:
 
 def keys(seed: int, index_B: Tensor) -> Tensor:
     """One key per sample index, (B,) int64."""
-    return bits(bits(torch.tensor(seed, device=index_B.device), torch.tensor(1, device=index_B.device)), index_B.long())
+    return bits(
+        bits(torch.tensor(seed, device=index_B.device), torch.tensor(1, device=index_B.device)),
+        index_B.long(),
+    )
 
 
 def _uniform_pair(key: Tensor, counter: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,8 +77,7 @@ class Stream:
 
     def uniform(self, n: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Uniform in (low, high)."""
-        pair = _uniform_pair(self._key_B1, self._counters((n + 1) // 2))
-        unit = torch.cat(pair, dim=1)[:, :n]
+        unit = _interleave(*_uniform_pair(self._key_B1, self._counters((n + 1) // 2)), n)
         return unit * (high - low) + low
 
     def normal(self, n: int) -> Tensor:
@@ -95,13 +97,20 @@ class Stream:
         return _gamma(shape_Bn.contiguous(), self._key_B1, self._counters(shape_Bn.shape[1]))
 
 
+def _interleave(first_Bm: Tensor, second_Bm: Tensor, n: int) -> Tensor:
+    """first[0], second[0], first[1] …: number i stays the same whatever n is."""
+    return torch.stack((first_Bm, second_Bm), dim=2).flatten(1)[:, :n]
+
+
 def _box_muller(u_Bm: Tensor, v_Bm: Tensor, n: int) -> Tensor:
     radius = u_Bm.log_().mul_(-2.0).sqrt_()
     angle = v_Bm.mul_(2.0 * math.pi)
-    return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=1)[:, :n]
+    return _interleave(radius * angle.cos(), radius * angle.sin(), n)
 
 
-def _until_accepted(draw: Callable[[Tensor, int], tuple[Tensor, Tensor]], pending: Tensor, out: Tensor) -> Tensor:
+def _until_accepted(
+    draw: Callable[[Tensor, int], tuple[Tensor, Tensor]], pending: Tensor, out: Tensor
+) -> Tensor:
     """Fill ``out`` (flat) at the ``pending`` places: ``draw(places, round)`` gives values and which are accepted."""
     for attempt in range(1, 1000):
         if len(pending) == 0:

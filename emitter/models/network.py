@@ -1,0 +1,109 @@
+"""The network: frames in photons → normalisation → backbone → the unified six-channel head at every scale.
+
+Shape suffixes: B images, T frames of an image, H rows, W columns, 6 channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emitter.core import channels as ch
+from emitter.core.errors import require
+from emitter.models.backbone import Backbone, stack_frames
+from emitter.models.settings import ModelSettings, VarSettings
+from emitter.models.unet import UNetBackbone
+from emitter.models.var import VarBackbone
+
+
+@dataclass(frozen=True)
+class InputScaling:
+    """Frames enter the network as (photons - offset) / scale."""
+
+    offset: float = 50.0
+    scale: float = 100.0
+
+    def __post_init__(self) -> None:
+        require(self.scale > 0, f"the input scale is {self.scale}: give photons, above 0")
+
+
+class Head(nn.Module):
+    """Six channels of every cell, the same weights at every scale. Runs in float32: ties and logits need the digits."""
+
+    def __init__(self, channels: int, emitters_per_cell: float) -> None:
+        super().__init__()
+        self.hidden = nn.Conv2d(channels, channels, 1)
+        self.out = nn.Conv2d(channels, ch.N_CHANNELS, 1)
+        nn.init.normal_(self.out.weight, std=0.01)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        with torch.no_grad():  # start at the prior: nearly every cell is empty
+            self.out.bias[ch.P] = math.log(emitters_per_cell / (1 - emitters_per_cell))  # type: ignore[index]
+
+    def forward(self, estimate_BCHW: Tensor) -> Tensor:
+        hidden = F.relu(self.hidden(estimate_BCHW))
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.out(hidden.float())
+
+
+class EmitterNetwork(nn.Module):
+    """Frames of any size, in photons, to scaled six-channel maps at every scale (coarse to fine)."""
+
+    def __init__(self, settings: ModelSettings, n_frames: int, input_scaling: InputScaling) -> None:
+        super().__init__()
+        self.settings = settings
+        self.n_frames = n_frames
+        self.input_scaling = input_scaling
+        self.backbone: Backbone = (
+            VarBackbone(settings, n_frames)
+            if isinstance(settings, VarSettings)
+            else UNetBackbone(settings, n_frames)
+        )
+        self.head = Head(self.backbone.latent_channels, emitters_per_cell=0.01)
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def cells_px(self) -> tuple[float, ...]:
+        """Side of a cell at every scale, coarse to fine."""
+        return self.backbone.cells_px
+
+    @property
+    def stride(self) -> int:
+        """Tiles start at multiples of this many pixels."""
+        return self.backbone.stride
+
+    @property
+    def receptive_radius_px(self) -> int:
+        """A prediction does not depend on pixels farther away."""
+        return self.backbone.receptive_radius_px
+
+    def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
+        """Maps (B, 6, ceil(H / cell), ceil(W / cell)) of the middle frames, coarse to fine."""
+        levels = self.backbone.features(self._prepare(frames_BTHW.transpose(0, 1).flatten(0, 1)))
+        estimates = self.backbone.estimates([stack_frames(level, self.n_frames) for level in levels])
+        return self._maps(estimates, *frames_BTHW.shape[-2:])
+
+    def forward_movie(self, frames_FHW: Tensor, window_BT: Tensor) -> list[Tensor]:
+        """The same for windows of a movie, (B, T) indices into F frames: a frame's features are computed once."""
+        levels = self.backbone.features(self._prepare(frames_FHW))
+        in_window = window_BT.T.flatten()
+        estimates = self.backbone.estimates(
+            [stack_frames(level[in_window], self.n_frames) for level in levels]
+        )
+        return self._maps(estimates, *frames_FHW.shape[-2:])
+
+    def _prepare(self, frames_NHW: Tensor) -> Tensor:
+        """Normalise, and pad below and to the right to multiples of the stride by repeating the edge."""
+        height, width = frames_NHW.shape[-2:]
+        x = (frames_NHW - self.input_scaling.offset) / self.input_scaling.scale
+        below, right = -height % self.stride, -width % self.stride
+        return F.pad(x[:, None], (0, right, 0, below), mode="replicate")[:, 0] if below or right else x
+
+    def _maps(self, estimates: list[Tensor], height: int, width: int) -> list[Tensor]:
+        return [
+            self.head(estimate)[..., : math.ceil(height / cell), : math.ceil(width / cell)]
+            for estimate, cell in zip(estimates, self.cells_px, strict=True)
+        ]

@@ -1,0 +1,66 @@
+"""Sizes of the networks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from emitter.core.errors import require
+
+
+@dataclass(frozen=True)
+class VarSettings:
+    """The multi-scale backbone.
+
+    ``cells_px``: side of a cell at every scale, coarse to fine, halving from one to the next (0.5 is twice the
+    frame's resolution). ``stem_channels``: features of one frame at cells of 1, 2, 4 … pixels. ``widths`` and
+    ``blocks``: channels and residual blocks at every scale, coarse to fine. ``latent_channels``: channels of the
+    accumulated estimate.
+    """
+
+    SMALLEST_CELL_PX: ClassVar[float] = 0.5
+
+    kind: Literal["var"] = "var"
+    cells_px: tuple[float, ...] = (4, 2, 1)
+    stem_channels: tuple[int, ...] = (24, 48, 64)
+    widths: tuple[int, ...] = (96, 64, 48)
+    blocks: tuple[int, ...] = (2, 2, 1)
+    latent_channels: int = 48
+
+    def __post_init__(self) -> None:
+        cells = self.cells_px
+        halving = all(coarse == 2 * fine for coarse, fine in zip(cells, cells[1:], strict=False))
+        power = bool(cells) and cells[-1] >= self.SMALLEST_CELL_PX and math.log2(cells[0]).is_integer()
+        require(
+            halving and power and cells[-1] <= 1,
+            f"model.cells_px is {list(cells)}: give powers of 2 that halve from coarse to fine and end at 1 or 0.5",
+        )
+        n_stem = 1 + max(0, round(math.log2(cells[0])))
+        require(
+            len(self.stem_channels) == n_stem,
+            f"model.stem_channels has {len(self.stem_channels)} entries: a coarsest cell of {cells[0]} px needs {n_stem}",
+        )
+        for name in ("widths", "blocks"):
+            value = getattr(self, name)
+            require(
+                len(value) == len(cells) and min(value) >= 1,
+                f"model.{name} is {list(value)}: give one positive number for each of the {len(cells)} scales",
+            )
+        require(self.latent_channels >= 1, f"model.latent_channels is {self.latent_channels}: give 1 or more")
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """Two U-Nets in a row: one shared by the frames, one on their union (the published DECODE layout)."""
+
+    kind: Literal["unet"] = "unet"
+    depth: int = 2
+    features: int = 48
+
+    def __post_init__(self) -> None:
+        require(1 <= self.depth <= 5, f"model.depth is {self.depth}: give 1 to 5 halvings")
+        require(self.features >= 1, f"model.features is {self.features}: give 1 or more channels")
+
+
+ModelSettings = VarSettings | UNetSettings

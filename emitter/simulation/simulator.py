@@ -1,0 +1,121 @@
+"""Simulated camera frames with their truth, every sample a pure function of (seed, index).
+
+Shape suffixes: B samples, T frames of a sample, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from emitter.core.emitters import Emitters
+from emitter.core.errors import require
+from emitter.core.random import Stream, keys
+from emitter.psf.base import PSF
+from emitter.psf.render import render
+from emitter.simulation.activation import Window, activate
+from emitter.simulation.background import draw_background
+from emitter.simulation.camera import Camera
+from emitter.simulation.settings import SimulationSettings
+
+_NOISE, _PLACE = 3, 4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A batch of simulated frames: counts in ADU, and the truth of the middle frames (those inside the frame)."""
+
+    counts_BTHW: Tensor
+    camera: Camera
+    emitters: Emitters
+    background_BHW: Tensor
+
+    @property
+    def photons_BTHW(self) -> Tensor:
+        """What a network sees: the counts converted to photons."""
+        return self.camera.to_photons(self.counts_BTHW)
+
+
+class Simulator:
+    """Simulates samples of ``settings.n_frames`` consecutive frames as a microscope with this PSF and camera sees them.
+
+    Raises:
+        SettingsError: when the z range is not within the PSF's.
+    """
+
+    def __init__(self, settings: SimulationSettings, psf: PSF, camera: Camera) -> None:
+        low, high = psf.z_range_nm
+        require(
+            low <= settings.z_range_nm[0] and settings.z_range_nm[1] <= high,
+            f"simulation.z_range_nm is {list(settings.z_range_nm)} and the PSF is known from {low:g} to {high:g} nm: "
+            "narrow the range or calibrate a PSF over a longer stack",
+        )
+        self.settings = settings
+        self.psf = psf
+        self.camera = camera
+
+    def to(self, device: torch.device | str) -> Simulator:
+        """The same simulator on another device."""
+        return Simulator(self.settings, self.psf.to(device), self.camera.to(device))
+
+    def _window(self, n_frames: int) -> Window:
+        height, width = self.settings.frame_size_px
+        margin = min(float(self.psf.radius_px), 4.0)  # emitters farther out send next to nothing in
+        return Window(n_frames, height, width, margin, self.camera.pixel_size.area_um2)
+
+    def sample(self, seed: int, index_B: Tensor) -> Sample:
+        """The samples of these indices, (B,), on the device of ``index_B``."""
+        key_B = keys(seed, index_B)
+        height, width = self.settings.frame_size_px
+        n_frames = self.settings.n_frames
+        occurrences = activate(self.settings, key_B, self._window(n_frames))
+        background_BHW = draw_background(self.settings, key_B, height, width)
+        signal = render(self.psf, occurrences, height, width).view(-1, n_frames, height, width)
+        camera = self._place(key_B)
+        counts_BTHW = camera.sample(signal + background_BHW[:, None], Stream(key_B, _NOISE))
+        middle = occurrences.select(occurrences.image_N % n_frames == n_frames // 2)
+        truth = replace(middle, n_images=len(key_B), image_N=middle.image_N // n_frames).inside(height, width)
+        background_N = background_BHW[truth.image_N, truth.y_px_N.long(), truth.x_px_N.long()]
+        return Sample(counts_BTHW, camera, replace(truth, background_N=background_N), background_BHW)
+
+    def _place(self, key_B: Tensor) -> Camera:
+        """The camera, or where its pixels differ, a random window of its chip for every sample."""
+        if self.camera.map_shape is None:
+            return self.camera
+        height, width = self.settings.frame_size_px
+        rows, columns = self.camera.map_shape
+        require(
+            rows >= height and columns >= width,
+            f"the camera's maps are {rows}×{columns} pixels and simulation.frame_size_px is {height}×{width}: "
+            "simulate frames that fit into the maps",
+        )
+        place_B2 = Stream(key_B, _PLACE).uniform(2)
+        top_B = (place_B2[:, 0] * (rows - height + 1)).long().clamp(max=rows - height)
+        left_B = (place_B2[:, 1] * (columns - width + 1)).long().clamp(max=columns - width)
+        return self.camera.windows(top_B, left_B, height, width)
+
+    def movie(self, seed: int, n_frames: int, chunk_frames: int = 64) -> Iterator[tuple[Tensor, Emitters]]:
+        """One long sample, chunk by chunk: counts (n, H, W) and the emitters inside (image = frame of the movie)."""
+        key_1 = keys(seed, torch.zeros(1, dtype=torch.long))
+        height, width = self.settings.frame_size_px
+        occurrences = activate(self.settings, key_1, self._window(n_frames))
+        order = torch.argsort(occurrences.image_N, stable=True)
+        occurrences = occurrences.select(order)
+        background_HW = draw_background(self.settings, key_1, height, width)[0]
+        camera = self._place(key_1)
+        for start in range(0, n_frames, chunk_frames):
+            frame_n = torch.arange(start, min(start + chunk_frames, n_frames))
+            begin, end = torch.searchsorted(
+                occurrences.image_N, torch.tensor([start, start + len(frame_n)])
+            ).tolist()
+            here = occurrences.select(torch.arange(begin, end))
+            local = replace(here, n_images=len(frame_n), image_N=here.image_N - start)
+            signal = render(self.psf, local, height, width)
+            expected_n1HW = (signal + background_HW)[:, None]
+            counts = camera.sample(expected_n1HW, Stream(keys(seed, 1 + frame_n), _NOISE))[:, 0]
+            truth = here.inside(height, width)
+            background_N = background_HW[truth.y_px_N.long(), truth.x_px_N.long()]
+            yield counts, replace(truth, background_N=background_N)

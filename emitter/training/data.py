@@ -1,0 +1,77 @@
+"""Samples for training and validation: indices from a loader, simulated on the training device.
+
+The loader yields nothing but sample indices. Rank r of R takes every R-th batch, so no sample is seen twice, and the
+number of batches taken is all the state there is: a resumed run goes on with the next sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from emitter.simulation.simulator import Sample, Simulator
+
+VALIDATION_SEED_OFFSET = 1_000_003  # another stream than the training's
+
+
+class TrainingIndices(IterableDataset[Tensor]):
+    """Batches of sample indices without end, from batch ``first`` of this rank on."""
+
+    def __init__(self, batch_size: int, first: int, rank: int, world_size: int) -> None:
+        self.batch_size = batch_size
+        self.first = first
+        self.rank = rank
+        self.world_size = world_size
+
+    def __iter__(self) -> Iterator[Tensor]:
+        batch = self.first
+        while True:
+            start = (batch * self.world_size + self.rank) * self.batch_size
+            yield torch.arange(start, start + self.batch_size)
+            batch += 1
+
+
+class EmitterData(pl.LightningDataModule):
+    """Simulated samples, keyed by (seed, index)."""
+
+    def __init__(self, simulator: Simulator, seed: int, batch_size: int, validation_samples: int) -> None:
+        super().__init__()
+        self.simulator = simulator
+        self.seed = seed
+        self.batch_size = batch_size
+        self.validation_samples = validation_samples
+        self.batches_taken = 0
+
+    def _rank(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        indices = TrainingIndices(self.batch_size, self.batches_taken, *self._rank())
+        return DataLoader(indices, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        rank, world_size = self._rank()
+        own = torch.arange(rank, self.validation_samples, world_size)
+        return DataLoader(list(own.split(32)), batch_size=None)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Sample:
+        """Simulate, outside of the step's autocast."""
+        if self.simulator.camera.baseline_adu.device != batch.device:
+            self.simulator = self.simulator.to(batch.device)
+        training = self.trainer is not None and self.trainer.training
+        if training:
+            self.batches_taken += 1
+        return self.simulator.sample(self.seed if training else self.seed + VALIDATION_SEED_OFFSET, batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches_taken": self.batches_taken}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.batches_taken = int(state_dict["batches_taken"])

@@ -1,0 +1,132 @@
+"""Running the trainer: loggers, checkpoints, callbacks, precision, and how a run ends."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from emitter.core.errors import require
+from emitter.training.budget import Budget
+from emitter.training.data import EmitterData
+from emitter.training.module import LOG_EVERY_STEPS, MONITOR, EmitterModule
+from emitter.training.progress import RunProgress
+from emitter.training.settings import BudgetSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """The machine: Lightning's accelerator, devices, strategy and nodes."""
+
+    accelerator: str = "auto"
+    devices: int | str = 1
+    strategy: str = "auto"
+    num_nodes: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.num_nodes >= 1, f"trainer.num_nodes is {self.num_nodes}: give 1 or more")
+
+
+@dataclass(frozen=True)
+class LoggerSettings:
+    """``wandb``: off, offline (no account, no network) or online; a CSV log is always kept."""
+
+    MODES: ClassVar[tuple[str, ...]] = ("off", "offline", "online")
+
+    wandb: Literal["off", "offline", "online"] = "offline"
+    project: str = "emitter"
+
+    def __post_init__(self) -> None:
+        require(
+            self.wandb in self.MODES, f"logger.wandb is '{self.wandb}': choose one of {', '.join(self.MODES)}"
+        )
+
+
+def fit(
+    module: EmitterModule,
+    data: EmitterData,
+    budget: BudgetSettings,
+    machine: TrainerSettings,
+    logger: LoggerSettings,
+    run_dir: Path,
+    name: str,
+    resume: Path | None = None,
+) -> float:
+    """Train to the end of the budget into ``run_dir``; the best validation efficiency.
+
+    Ctrl-C ends the run with ``checkpoints/last.ckpt`` written.
+    """
+    _quieten()
+    settings = module.settings
+    checkpoints = run_dir / "checkpoints"
+    best = ModelCheckpoint(
+        checkpoints,
+        filename="best",
+        monitor=MONITOR,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    trainer = pl.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        strategy=machine.strategy,
+        num_nodes=machine.num_nodes,
+        precision=settings.precision,
+        max_steps=-1,
+        max_epochs=-1,
+        val_check_interval=1_000_000_000,  # the budget says when
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=-1,
+        gradient_clip_val=settings.optimizer.clip_norm,
+        log_every_n_steps=LOG_EVERY_STEPS,
+        use_distributed_sampler=False,
+        logger=_loggers(logger, run_dir, name),
+        callbacks=[
+            Budget(budget, settings.validation),
+            RunProgress(),
+            best,
+            OnExceptionCheckpoint(checkpoints, "last"),
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=run_dir,
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    if logger.wandb != "off":
+        import wandb
+
+        wandb.finish()
+    return float(best.best_model_score) if best.best_model_score is not None else float("nan")
+
+
+def _loggers(settings: LoggerSettings, run_dir: Path, name: str) -> list[Logger]:
+    """A CSV log, and W&B unless it is off."""
+    loggers: list[Logger] = [CSVLogger(run_dir, name="", version="")]
+    if settings.wandb != "off":
+        loggers.append(
+            WandbLogger(
+                name=name, project=settings.project, save_dir=run_dir, offline=settings.wandb == "offline"
+            )
+        )
+    return loggers
+
+
+def _quieten() -> None:
+    """Lightning's remarks on what is meant to be so here."""
+    for chatter in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(chatter).setLevel(logging.WARNING)
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*IterableDataset.*__len__.*",
+        ".*Checkpoint directory.*exists.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)

@@ -1,0 +1,101 @@
+"""How a network is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from emitter.core.channels import Scaling
+from emitter.core.errors import require
+from emitter.losses.ppxyzb import ChannelWeights, PPXYZBSettings
+from emitter.losses.scale_warmup import ScaleWarmupSettings
+from emitter.models.network import InputScaling
+from emitter.simulation.settings import SimulationSettings
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW, a linear warm-up and a cosine to zero at the end of the budget; the gradient's norm clipped."""
+
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.learning_rate < 1,
+            f"optimizer.learning_rate is {self.learning_rate}: give 0 to 1, e.g. 2e-3",
+        )
+        require(self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}: give 0 or more")
+        require(self.warmup_steps >= 0, f"optimizer.warmup_steps is {self.warmup_steps}: give 0 or more")
+        require(self.clip_norm > 0, f"optimizer.clip_norm is {self.clip_norm}: give a gradient norm above 0")
+
+
+@dataclass(frozen=True)
+class BudgetSettings:
+    """How long to train: at most one of minutes (of the clock), cpu_seconds (of all threads) and steps; none of them
+    means ``default_cpu_seconds``."""
+
+    minutes: float | None = None
+    cpu_seconds: float | None = None
+    steps: int | None = None
+    default_cpu_seconds: float = 720.0
+
+    def __post_init__(self) -> None:
+        limits = {"minutes": self.minutes, "cpu_seconds": self.cpu_seconds, "steps": self.steps}
+        given = [name for name, value in limits.items() if value is not None]
+        require(len(given) <= 1, f"the budget has {' and '.join(given)}: give only one of them")
+        for name, value in {**limits, "default_cpu_seconds": self.default_cpu_seconds}.items():
+            require(value is None or value > 0, f"budget.{name} is {value}: give a number above 0")
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """A fixed simulated set of ``samples``, scored ``times`` times, evenly over the run."""
+
+    samples: int = 256
+    times: int = 10
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, f"validation.samples is {self.samples}: give 1 or more")
+        require(self.times >= 1, f"validation.times is {self.times}: give 1 or more")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything about training that is not the network, the microscope or the machine."""
+
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("bf16-mixed", "32-true")
+
+    seed: int = 1
+    batch_size: int = 16
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    loss: PPXYZBSettings = field(default_factory=PPXYZBSettings)
+    channel_weights: ChannelWeights = field(default_factory=ChannelWeights)
+    scale_warmup: ScaleWarmupSettings = field(default_factory=ScaleWarmupSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, f"seed is {self.seed}: give 0 or more")
+        require(self.batch_size >= 1, f"batch_size is {self.batch_size}: give 1 or more")
+
+
+def scaling_for(simulation: SimulationSettings) -> Scaling:
+    """Channel scales that make the targets of these priors of order one.
+
+    At the quick start's priors a unit is 1,000 photons, half a cell, 300 nm and 22 photons of background.
+    """
+    depth_nm = max(abs(z) for z in simulation.z_range_nm)
+    return Scaling(
+        photons=simulation.flux.typical / 3,
+        offset_cells=0.5,
+        z_nm=0.6 * depth_nm if depth_nm > 0 else 100.0,
+        background=max(0.22 * simulation.background[1], 0.1),
+    )
+
+
+def input_scaling_for(simulation: SimulationSettings) -> InputScaling:
+    """Frames enter with the mean background at 0 and a typical emitter's peak at about 3."""
+    return InputScaling(offset=sum(simulation.background) / 2, scale=max(simulation.flux.typical / 30, 1.0))
