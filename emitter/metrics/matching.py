@@ -18,8 +18,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from emitter.core.errors import nearest, require
+from emitter.core.errors import EmitterError, nearest, require
 from emitter.core.table import EmitterTable
+
+_LARGEST_ASSIGNMENT = 100_000_000  # cells of a cost matrix: 0.8 GB
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def match(
 
     Raises:
         SettingsError: on an unknown method.
+        EmitterError: when ``optimal`` meets more than about 10,000 emitters that crowd in one frame.
     """
     hint = nearest(method, METHODS) or f": give one of {', '.join(METHODS)}"
     require(method in METHODS, f"matching is '{method}'{hint}")
@@ -164,6 +167,11 @@ def _assign(part: _Candidates) -> np.ndarray:
     """Indices of the chosen pairs of one component."""
     predicted, i = np.unique(part.predicted, return_inverse=True)
     truth, j = np.unique(part.truth, return_inverse=True)
+    if len(predicted) * len(truth) > _LARGEST_ASSIGNMENT:
+        raise EmitterError(
+            f"one frame has {len(predicted)} predictions and {len(truth)} true emitters too crowded for the optimal "
+            "matching: check the frame numbers, or match greedily (protocol=challenge2016)"
+        )
     k = min(len(predicted), len(truth))
     # Dearer than any rearrangement of all the true pairs: one pair more always wins.
     forbidden = (k + 1) * (part.square.max() + 1.0)

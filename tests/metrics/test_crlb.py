@@ -1,4 +1,4 @@
-"""The Cramér-Rao bound against closed forms, finite differences and an estimator that reaches it."""
+"""The Cramér-Rao bound against closed forms and finite differences."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emitter.core.errors import SettingsError
+from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
+from emitter.metrics import matching
 from emitter.metrics.matching import match
 
 R_LATERAL, R_AXIAL = 250.0, 500.0
@@ -130,3 +131,12 @@ def test_positions_that_are_not_finite_are_never_paired() -> None:
 def test_an_unknown_method_is_refused_by_name() -> None:
     with pytest.raises(SettingsError, match="did you mean 'greedy'"):
         match(EmitterTable.empty(), EmitterTable.empty(), "gredy")
+
+
+def test_a_crowd_beyond_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "_LARGEST_ASSIGNMENT", 99)
+    rng = np.random.default_rng(0)
+    crowd = EmitterTable.of(np.zeros(10), x_nm=rng.uniform(0, 100, 10), y_nm=rng.uniform(0, 100, 10))
+    with pytest.raises(EmitterError, match=r"10 predictions and 10 true emitters.*check the frame numbers"):
+        match(crowd.with_columns(x_nm=crowd.x_nm + 50), crowd, "optimal")
+    assert len(match(crowd, crowd, "greedy")) == 10
