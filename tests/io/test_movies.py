@@ -64,6 +64,14 @@ def test_pixel_types_survive(tmp_path: Path, dtype: str, kind: str) -> None:
     np.testing.assert_array_equal(block, frames)
 
 
+@pytest.mark.parametrize("n_frames", [3, 4])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_three_frames_that_tifffile_stores_as_colour_planes(tmp_path: Path, n_frames: int) -> None:
+    tifffile.imwrite(tmp_path / "movie.tif", FRAMES[:n_frames])
+    with open_movie(tmp_path / "movie.tif") as movie:
+        np.testing.assert_array_equal(movie.read(0, n_frames), FRAMES[:n_frames])
+
+
 def test_a_2d_array_is_one_frame() -> None:
     with open_movie(FRAMES[0]) as movie:
         np.testing.assert_array_equal(movie.read(0, 1), FRAMES[:1])

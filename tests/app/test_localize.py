@@ -1,0 +1,228 @@
+"""localize.py from a checkpoint and a movie to its table and image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch import Tensor, nn
+
+from emitter.app import localize
+from emitter.app.localize import Settings, run
+from emitter.core import channels as ch
+from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds
+from emitter.core.errors import EmitterError, SettingsError
+from emitter.inference.bundle import KEY, Bundle
+from emitter.io.tables import read_table
+from emitter.models.network import EmitterNetwork, InputScaling
+from emitter.models.settings import VarSettings
+from emitter.psf.gaussian import GaussianPSF
+from emitter.simulation.camera import Camera, CameraSettings
+from emitter.simulation.settings import SimulationSettings
+
+
+class Marker(nn.Module):
+    """Finds every pixel above 1,500 photons, z 0; may stop at a given frame as a user would."""
+
+    n_frames = 3
+    cells_px = (1.0,)
+    stride = 1
+    receptive_radius_px = 0
+    interrupt_after: int | None = None
+
+    def forward_movie(self, frames_FHW: Tensor, window_BT: Tensor) -> list[Tensor]:
+        if self.interrupt_after is not None:
+            if self.interrupt_after == 0:
+                raise KeyboardInterrupt
+            self.interrupt_after -= 1
+        middle = frames_FHW[window_BT[:, 1]]
+        maps = torch.zeros(len(middle), 6, *middle.shape[-2:])
+        maps[:, ch.P] = torch.where(middle > 1500, 9.0, -9.0)
+        maps[:, ch.PHOTONS] = middle / Scaling().photons
+        return [maps]
+
+
+def bundle_of(network: Any, z_range_nm: tuple[float, float] = (-500, 500), pixel_nm: float = 100) -> Bundle:
+    camera = Camera.build(CameraSettings(kind="ideal", pixel_size_nm=pixel_nm, baseline_adu=100))
+    return Bundle(
+        network,
+        Scaling(),
+        Thresholds(),
+        GaussianPSF(1.3, 1.3),
+        camera,
+        SimulationSettings(z_range_nm=z_range_nm),
+    )
+
+
+@pytest.fixture
+def marker(monkeypatch: pytest.MonkeyPatch) -> Marker:
+    network = Marker()
+    monkeypatch.setattr(localize, "load_bundle", lambda source: bundle_of(network))
+    return network
+
+
+def movie_at(path: Path, n_frames: int = 12) -> Path:
+    """In frame k a bright pixel in row 3, column k; otherwise 110 to 119 counts."""
+    frames = np.random.default_rng(0).integers(110, 120, (n_frames, 32, 40)).astype(np.uint16)
+    for k in range(n_frames):
+        frames[k, 3, k] = 2100
+    tifffile.imwrite(path, frames)
+    return path
+
+
+def settings(tmp_path: Path, **changes: Any) -> Settings:
+    given = {
+        "checkpoint": tmp_path / "x.ckpt",
+        "movie": str(tmp_path / "movie.tif"),
+        "output": tmp_path / "locs.csv",
+    }
+    return Settings(**{**given, "device": "cpu", **changes})
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("batch_px", [1280, 3000, 10**6])
+def test_table_and_image(tmp_path: Path, marker: Marker, batch_px: int) -> None:
+    movie_at(tmp_path / "movie.tif")
+    result = run(settings(tmp_path, batch_px=batch_px))
+    table = read_table(tmp_path / "locs.csv")
+    assert table.frame.tolist() == list(range(12))
+    np.testing.assert_allclose(table.x_nm, (np.arange(12) + 0.5) * 100)
+    np.testing.assert_allclose(table.y_nm, 350)
+    np.testing.assert_allclose(table.photons, 2000, rtol=1e-4)
+    assert (result["n_frames"], result["n_emitters"]) == (12, 12)
+    assert files(tmp_path) == ["locs.csv", "locs.png", "movie.tif"]
+
+
+def test_a_2d_network_writes_a_2d_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(localize, "load_bundle", lambda source: bundle_of(Marker(), z_range_nm=(0, 0)))
+    movie_at(tmp_path / "movie.tif")
+    run(settings(tmp_path, superres_nm=None))
+    assert '"z [nm]"' not in (tmp_path / "locs.csv").read_text()
+    assert files(tmp_path) == ["locs.csv", "movie.tif"]
+
+
+def test_nothing_found_is_an_empty_valid_table(tmp_path: Path, marker: Marker) -> None:
+    tifffile.imwrite(
+        tmp_path / "movie.tif", np.random.default_rng(0).integers(110, 120, (5, 20, 20)).astype("u2")
+    )
+    assert run(settings(tmp_path))["n_emitters"] == 0
+    assert len(read_table(tmp_path / "locs.csv")) == 0
+    assert (tmp_path / "locs.png").stat().st_size > 0
+
+
+def test_output_is_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_work(source: Path) -> Bundle:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(localize, "load_bundle", no_work)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmitterError, match="cannot be written"):
+        run(settings(tmp_path, output=tmp_path / "file" / "locs.csv"))
+
+
+def test_interruption_keeps_what_was_found_and_says_where(
+    tmp_path: Path, marker: Marker, caplog: pytest.LogCaptureFixture
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    marker.interrupt_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path, batch_px=3 * 32 * 40))
+    assert files(tmp_path) == ["locs.csv.partial", "movie.tif"]
+    assert read_table(tmp_path / "locs.csv.partial").frame.tolist() == list(range(6))
+    assert "6 emitters of the first 6 frames" in caplog.text
+    assert "locs.csv.partial" in caplog.text
+
+
+def test_bad_movie_leaves_nothing(tmp_path: Path, marker: Marker) -> None:
+    tifffile.imwrite(tmp_path / "movie.tif", np.full((5, 20, 20), 7, np.uint16))
+    for movie, match in (("movie.tif", "constant"), ("nope.tif", "does not exist")):
+        with pytest.raises(EmitterError, match=match):
+            run(settings(tmp_path, movie=str(tmp_path / movie)))
+        assert files(tmp_path) == ["movie.tif"]
+
+
+def test_nan_in_the_middle_keeps_the_frames_before(tmp_path: Path, marker: Marker) -> None:
+    movie_at(tmp_path / "movie.tif")
+    frames = tifffile.imread(tmp_path / "movie.tif").astype(np.float32)
+    frames[7, 0, 0] = np.nan
+    tifffile.imwrite(tmp_path / "movie.tif", frames)
+    with pytest.raises(EmitterError, match="frame 8 "):
+        run(settings(tmp_path, batch_px=3 * 32 * 40))
+    assert read_table(tmp_path / "locs.csv.partial").frame.tolist() == list(range(6))
+
+
+def test_overrides_reach_the_camera_and_the_thresholds(tmp_path: Path, marker: Marker) -> None:
+    movie_at(tmp_path / "movie.tif")
+    localizer = localize.build_localizer(
+        bundle_of(marker), settings(tmp_path, baseline_adu=50, threshold=0.9)
+    )
+    assert float(localizer.camera.to_photons(torch.tensor([[150.0]]))) == pytest.approx(100)
+    assert localizer.thresholds == Thresholds(mass=0.9, neighbour=Thresholds().neighbour)
+    with pytest.raises(EmitterError, match="baseline_adu"):
+        run(settings(tmp_path, baseline_adu=5000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"output": Path("locs.txt")}, "output"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"superres_nm": -1.0}, "superres_nm"),
+        ({"batch_px": 3}, "batch_px"),
+    ],
+)
+def test_settings_out_of_range(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
+    with pytest.raises(SettingsError, match=match):
+        settings(tmp_path, **changes)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real checkpoint of a small untrained network."""
+    model = VarSettings(
+        cells_px=(4, 2, 1), stem_channels=(8, 8, 8), widths=(8, 8, 8), blocks=(1, 1, 1), latent_channels=8
+    )
+    bundle = bundle_of(EmitterNetwork(model, 3, InputScaling()))
+    path = tmp_path_factory.mktemp("run") / "checkpoints" / "best.ckpt"
+    path.parent.mkdir()
+    weights = {f"network.{name}": value for name, value in bundle.network.state_dict().items()}
+    torch.save({KEY: bundle.state(), "state_dict": weights}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("movie", "n_frames", "side"),
+    [
+        ("deepstorm3d_tetrapod", 5, (332, 492)),
+        ("storm_analysis/test_300x200.dax", 10, (200, 300)),
+        ("c16_mt0n1ld_as/frames/*.tif", 32, (64, 64)),
+        ("picasso/testdata.raw", 100, (32, 32)),
+    ],
+)
+def test_real_movies_run_with_any_checkpoint(
+    data_dir: Path, tmp_path: Path, checkpoint: Path, movie: str, n_frames: int, side: tuple[int, int]
+) -> None:
+    """Frames of any size; everything that an untrained network finds lies in the field and keeps its frame number."""
+    chosen = settings(
+        tmp_path,
+        checkpoint=checkpoint.parent.parent,
+        movie=str(data_dir / movie),
+        threshold=0.001,
+        baseline_adu=0,
+        precision="fp32",
+    )
+    result = run(chosen)
+    table = read_table(tmp_path / "locs.csv")
+    assert result["n_frames"] == n_frames
+    assert len(table) == result["n_emitters"] > 0
+    assert (table.frame.min(), table.frame.max()) == (0, n_frames - 1)
+    assert table.x_nm.min() > -100 and side[1] * 95 < table.x_nm.max() < side[1] * 100 + 100
+    assert table.y_nm.min() > -100 and side[0] * 95 < table.y_nm.max() < side[0] * 100 + 100
