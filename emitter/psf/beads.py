@@ -22,6 +22,9 @@ _LIGHT_IN_PATCH = 0.95
 _BACKGROUND_REACH_PX = 30
 _BACKGROUND_PIXELS = 400
 _SATURATED_PIXELS = 3
+_MAX_FLICKER = (
+    0.5  # a blinking molecule's is near 2; a bead's is a few percent, in coarse steps perhaps a third
+)
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,8 @@ def _gap(beads: list[Bead], n: int) -> float:
     return min(others, default=np.inf)
 
 
-def refuse_crowded(stack_ZHW: np.ndarray, beads: list[Bead], radius_px: int) -> list[Bead]:
-    """The beads with those refused that are near a border or another bead, or saturated."""
+def refuse_unfit(stack_ZHW: np.ndarray, beads: list[Bead], radius_px: int) -> list[Bead]:
+    """The beads with those refused that are near a border or another bead, saturated, or that blink."""
     ceiling = stack_ZHW.max()
     checked = []
     for n, bead in enumerate(beads):
@@ -185,8 +188,16 @@ def refuse_crowded(stack_ZHW: np.ndarray, beads: list[Bead], radius_px: int) -> 
             reason = f"another bead {_gap(beads, n):.0f} px away"
         elif at_ceiling >= _SATURATED_PIXELS:
             reason = f"saturated: {at_ceiling} pixels at {ceiling:g}"
+        elif (flicker := _flicker(stack_ZHW[:, *window], bead)) > _MAX_FLICKER:
+            reason = f"its light changes by {flicker:.0%} from slice to slice: no bead"
         checked.append(replace(bead, refused=reason))
     return checked
+
+
+def _flicker(window_ZHW: np.ndarray, bead: Bead) -> float:
+    """Mean change of a bead's light from slice to slice over its mean light."""
+    light_Z = (window_ZHW - bead.background).sum(axis=(1, 2))
+    return float(np.abs(np.diff(light_Z)).mean() / np.abs(light_Z).mean())
 
 
 def choose_beads(stack_ZHW: np.ndarray, beads: list[Bead], radius_px: int | None) -> tuple[list[Bead], int]:
@@ -199,14 +210,14 @@ def choose_beads(stack_ZHW: np.ndarray, beads: list[Bead], radius_px: int | None
     """
     beads = measure_background(stack_ZHW, beads)
     radius = radius_px or patch_radius(stack_ZHW, beads)
-    checked = refuse_crowded(stack_ZHW, beads, radius)
+    checked = refuse_unfit(stack_ZHW, beads, radius)
     while radius_px is None and radius > _MIN_RADIUS_PX and 2 * _n_used(checked) < len(checked):
-        smaller = refuse_crowded(stack_ZHW, beads, radius - 1)
+        smaller = refuse_unfit(stack_ZHW, beads, radius - 1)
         radius, checked = radius - 1, smaller
     if not _n_used(checked):
         reasons = "; ".join(sorted({str(bead.refused) for bead in checked}))
         raise EmitterError(
-            f"none of the {len(checked)} beads found can be used ({reasons}): give a stack of unsaturated beads "
+            f"none of the {len(checked)} beads found can be used ({reasons}): give a z-stack of unsaturated beads "
             f"with {2 * radius} px between them and {radius} px to the border"
         )
     return checked, radius
