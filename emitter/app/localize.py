@@ -112,6 +112,7 @@ def build_localizer(bundle: Bundle, settings: Settings) -> Localizer:
         scaling=bundle.scaling,
         thresholds=thresholds,
         pixel_size=bundle.pixel_size,
+        trained_background=bundle.simulation.background,
         compute=compute,
     )
 

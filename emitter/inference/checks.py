@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 MIN_SIDE_PX = 8
 SATURATED_SHARE = 0.01
 NEGATIVE_SHARE = 0.999
+BACKGROUND_FACTOR = 2.0  # how far outside the trained range the background may lie without a word
 _FULL_SCALE_ADU = (
     2**8 - 1,
     2**12 - 1,
@@ -38,8 +39,9 @@ def check_size(movie: Movie) -> None:
 class FrameChecks:
     """Looks at every block of a movie once, in order. Messages number frames from 1, as the table does."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, trained_background: tuple[float, float]) -> None:
         self._name = name
+        self._trained_background = trained_background
         self._first = True
         self._warned_saturated = False
         self.n_constant = 0
@@ -111,10 +113,20 @@ class FrameChecks:
                 f"the photons of {self._name} are negative everywhere (median {median:.1f}): "
                 "the camera's baseline_adu is not this movie's, set it with baseline_adu="
             )
+        low, high = self._trained_background
         if median < 0:
             log.warning(
                 "the median of %s is %.1f photons, below zero: the camera's baseline_adu seems too high for "
                 "this movie, set it with baseline_adu=",
                 self._name,
                 median,
+            )
+        elif not low / BACKGROUND_FACTOR <= median <= high * BACKGROUND_FACTOR:
+            log.warning(
+                "the median of %s is %.0f photons a pixel and the network was trained on a background of %g to %g: "
+                "check the camera's settings, or train for this background",
+                self._name,
+                median,
+                low,
+                high,
             )

@@ -51,7 +51,7 @@ class Localizer:
 
     Every frame is predicted from itself and its neighbours. Where a neighbour is missing, at the movie's ends
     and at gaps of the frame numbers, the nearest consecutive frame on that side, at last the frame itself,
-    stands in.
+    stands in. ``trained_background``: range of photons per pixel of the training, which a movie is held against.
     """
 
     network: MovieNetwork
@@ -59,6 +59,7 @@ class Localizer:
     scaling: Scaling
     thresholds: Thresholds
     pixel_size: PixelSize
+    trained_background: tuple[float, float]
     compute: Compute = Compute()
 
     def tables(self, movie: Movie) -> Iterator[tuple[int, EmitterTable]]:
@@ -69,7 +70,7 @@ class Localizer:
         """
         check_size(movie)
         self.camera.check_frame(movie.height, movie.width)
-        checks = FrameChecks(movie.name)
+        checks = FrameChecks(movie.name, self.trained_background)
         block = max(1, self.compute.batch_px // (movie.height * movie.width))
         for start in range(0, movie.n_frames, block):
             stop = min(start + block, movie.n_frames)

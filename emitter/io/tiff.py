@@ -82,7 +82,7 @@ class TiffMovie(Movie):
                 "to a file of its own"
             )
         size = self._path.stat().st_size
-        if any(_end_of_data(series, self._path) > size for series in self._series):
+        if any(_end_of_data(series, self._file) > size for series in self._series):
             raise EmitterError(_TRUNCATED.format(path=self._path))
 
     def _read(self, start: int, stop: int) -> np.ndarray:
@@ -140,15 +140,11 @@ def _frames_shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, int
     return int(np.prod(lead)), int(shape[-2]), int(shape[-1])
 
 
-def _end_of_data(series: tifffile.TiffPageSeries, path: Path) -> int:
-    """Last byte of the file that the series needs."""
+def _end_of_data(series: tifffile.TiffPageSeries, file: tifffile.TiffFile) -> int:
+    """Last byte of this file that the series needs; a multi-file OME-TIFF has pages elsewhere too."""
     if series.dataoffset is not None:
         return int(series.dataoffset + series.nbytes)
-    own = [
-        page
-        for page in series.pages
-        if page is not None and Path(page.parent.filehandle.path) == path.absolute()
-    ]
+    own = [page for page in series.pages if page is not None and page.parent is file]
     ends = [int(max(np.add(page.dataoffsets, page.databytecounts))) for page in own if len(page.dataoffsets)]
     return max(ends, default=0)
 

@@ -54,7 +54,9 @@ class CountingCamera:
 
 
 def localizer(batch_px: int = 4096) -> Localizer:
-    return Localizer(Marker(), CountingCamera(), Scaling(), Thresholds(), PIXEL, Compute(batch_px=batch_px))
+    return Localizer(
+        Marker(), CountingCamera(), Scaling(), Thresholds(), PIXEL, (1.0, 9.0), Compute(batch_px=batch_px)
+    )
 
 
 def movie_of(places: list[tuple[int, int, int]], shape: tuple[int, int, int] = (7, 30, 50)) -> np.ndarray:
@@ -168,6 +170,15 @@ def test_wrong_camera_units_name_the_setting(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING):
         assert len(whole_table(frames)) == 0
     assert "baseline_adu" in caplog.text
+
+
+@pytest.mark.parametrize(("shift", "warned"), [(0, False), (30, True)])
+def test_a_background_unlike_the_training_is_named(
+    caplog: pytest.LogCaptureFixture, shift: int, warned: bool
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        whole_table(movie_of([]) + np.uint16(shift))
+    assert ("62 photons a pixel" in caplog.text and "1 to 9" in caplog.text) == warned
 
 
 def test_frames_that_are_too_small() -> None:
