@@ -50,9 +50,16 @@ class Settings:
             "z_step_nm is not given: give the step between the bead stack's slices in nm, as z_step_nm=10",
         )
         require(
-            Path(self.output).suffix.lower() in (".h5", ".hdf5"),
-            f"output is {self.output}: give the name of an .h5 file, such as psf.h5",
+            Path(self.output).suffix.lower() != ".png",
+            f"output is {self.output}: give the name of the PSF's file, such as psf.h5; its figure takes .png",
         )
+        self.calibration()
+
+    def calibration(self, truth: BeadTruth | None = None) -> CalibrationSettings:
+        """The settings of the calibration, checked."""
+        assert self.pixel_size_nm is not None and self.z_step_nm is not None
+        pixel_size = PixelSize.of(self.pixel_size_nm)
+        return CalibrationSettings(pixel_size, self.z_step_nm, self.z_zero, self.radius_px, truth)
 
 
 def run(settings: Settings) -> None:
@@ -61,16 +68,13 @@ def run(settings: Settings) -> None:
     Raises:
         EmitterError: when an input cannot be used; nothing is written then.
     """
-    assert settings.beads and settings.pixel_size_nm and settings.z_step_nm  # Settings checks them
+    assert settings.beads is not None
     output = prepare_output(Path(settings.output))
-    pixel_size = PixelSize.of(settings.pixel_size_nm)
+    pixel_size = settings.calibration().pixel_size
     with open_movie(settings.beads) as movie:
         stack_ZHW = movie.read(0, len(movie))
     truth = _read_truth(Path(settings.truth), pixel_size, len(stack_ZHW)) if settings.truth else None
-    calibration = calibrate(
-        stack_ZHW,
-        CalibrationSettings(pixel_size, settings.z_step_nm, settings.z_zero, settings.radius_px, truth),
-    )
+    calibration = calibrate(stack_ZHW, settings.calibration(truth))
     figure = output.with_suffix(".png")
     with replacing(figure) as temporary:
         plot_calibration(calibration, temporary)

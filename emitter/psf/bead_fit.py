@@ -26,6 +26,7 @@ _Z_KNOTS_NM = 50.0
 # phase only).
 _SMOOTH_XY = 1e-4
 _SMOOTH_Z = 1e-3
+_NEAR_FOCUS = 0.9  # of the largest sharpness
 _ROUNDS = 12
 _STEPS = 3
 _STILL_PX = 0.002
@@ -170,10 +171,21 @@ def _align_one(psf: SplinePSF, placed: Placed, n: int, z_nm_Z: np.ndarray, free:
 
 
 def focus_nm(psf: SplinePSF) -> float:
-    """z where the light is most concentrated (the largest sum of squares)."""
+    """z where the light is most concentrated: the top of a parabola through the largest sums of squares.
+
+    Between two foci the sum is nearly flat, so that the largest value alone would wander with the noise.
+    """
     z = torch.linspace(*psf.z_range_nm, 301, dtype=torch.float64)
     value = psf.patches(torch.zeros_like(z), torch.zeros_like(z), z)
-    return float(z[(value**2).sum(dim=(1, 2)).argmax()])
+    sharpness_Z, z_nm_Z = (value**2).sum(dim=(1, 2)).numpy(), z.numpy()
+    best = int(sharpness_Z.argmax())
+    low = np.flatnonzero(sharpness_Z < _NEAR_FOCUS * sharpness_Z[best])
+    first = int(low[low < best].max(initial=-1)) + 1
+    last = int(low[low > best].min(initial=len(z_nm_Z)))
+    if last - first < 3:
+        return float(z_nm_Z[best])
+    curvature, slope, _ = np.polyfit(z_nm_Z[first:last], sharpness_Z[first:last], 2)
+    return float(np.clip(-0.5 * slope / curvature, z_nm_Z[first], z_nm_Z[last - 1]))
 
 
 @dataclass(frozen=True)
