@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import traceback
 from collections.abc import Iterator
 from typing import Any, cast
@@ -17,7 +18,14 @@ from emitter.app.launch import conf_dir
 from emitter.app.schema import build
 from emitter.core.errors import SettingsError
 
-PROGRAMS = ("calibrate", "train", "localize", "evaluate", "simulate")
+WHAT_ONLY_THE_USER_KNOWS = {
+    "calibrate": ["beads=a.tif", "pixel_size_nm=100", "z_step_nm=10", "output=psf.h5"],
+    "train": ["name=a"],
+    "localize": ["checkpoint=a.ckpt", "movie=a.tif", "output=a.csv"],
+    "evaluate": ["localizations=a.csv", "truth=b.csv", "output=a"],
+    "simulate": ["output=a.tif"],
+}
+PROGRAMS = tuple(WHAT_ONLY_THE_USER_KNOWS)
 
 
 def choices() -> Iterator[tuple[str, str]]:
@@ -79,3 +87,37 @@ def test_a_program_leaves_nothing_behind_unasked(program: str) -> None:
     if program != "train":
         assert hydra.run.dir == "." and hydra.output_subdir is None
     assert OmegaConf.select(hydra, "help.header", throw_on_missing=True).strip()
+
+
+@pytest.mark.parametrize(
+    ("program", "override", "named"),
+    [
+        ("train", "training.batch_size=0", "batch_size"),
+        ("train", "training.optimizer.learning_rate=-1", "learning_rate"),
+        ("train", "training.precision=float8", "precision"),
+        ("train", "training.channel_weights.x=-1", "x"),
+        ("train", "simulation.density_per_um2=[0,1]", "density_per_um2"),
+        ("train", "simulation.z_range_nm=[500,-500]", "z_range_nm"),
+        ("train", "simulation.n_frames=2", "n_frames"),
+        ("train", "simulation.frame_size_px=[40]", "frame_size_px"),
+        ("train", "simulation.flux.distribution=gamma", "distribution"),
+        ("train", "camera.em_gain=-1", "em_gain"),
+        ("train", "camera.quantum_efficiency=2", "quantum_efficiency"),
+        ("train", "camera.pixel_size_nm=0", "pixel_size_nm"),
+        ("train", "psf.sigma_nm=-130", "sigma_nm"),
+        ("train", "budget.minutes=-1", "minutes"),
+        ("train", "model.widths=[0,0,0]", "widths"),
+        ("simulate", "n_frames=0", "n_frames"),
+        ("calibrate", "z_step_nm=0", "z_step_nm"),
+        ("localize", "threshold=2", "threshold"),
+        ("localize", "superres_nm=-1", "superres_nm"),
+        ("evaluate", "protocol=challenge2061", "protocol"),
+    ],
+)
+def test_value_out_of_range_is_named(program: str, override: str, named: str) -> None:
+    config = composed(program, [*WHAT_ONLY_THE_USER_KNOWS[program], override])
+    settings = importlib.import_module(f"emitter.app.{program}").Settings
+    with pytest.raises(SettingsError) as caught:
+        build(settings, config)
+    assert re.search(rf"\b{named}\b", str(caught.value)), caught.value
+    assert re.search("give|choose|did you mean", str(caught.value)), caught.value
