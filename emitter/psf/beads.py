@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from emitter.core.errors import EmitterError
 
 _MIN_SLICES = 5
+_Z_PARTS = 5  # of the stack, over which noise is averaged where its slow change with z is looked at
 _SMOOTHING_PX = 1.5  # about the width of a PSF in focus: the matched filter of a spot
 _NOISE_LEVELS = 8.0  # a maximum of pure noise reaches 5 in a million pixels
 _MIN_BRIGHTNESS = 0.1  # of the brightest bead's: what is dimmer is light of a bead's rings, or dirt
@@ -121,8 +122,8 @@ def measure_background(stack_ZHW: np.ndarray, beads: list[Bead]) -> list[Bead]:
     """Every bead with the background around it: where no bead's light reaches, as near as that is.
 
     The tails of a defocused PSF reach far, so pixels at least 30 px from every bead are taken where there are
-    enough; in a small image the farthest that it has. One value for all slices: the lower end of the values
-    over z, because what rises above it is the PSF's own tail.
+    enough; in a small image the farthest that it has. One value for all slices: the lowest of five parts
+    of the stack, because what rises above it is the PSF's own tail.
     """
     rows, columns = np.mgrid[: stack_ZHW.shape[1], : stack_ZHW.shape[2]] + 0.5
     nearest = np.full(stack_ZHW.shape[1:], np.inf)
@@ -135,12 +136,13 @@ def measure_background(stack_ZHW: np.ndarray, beads: list[Bead]) -> list[Bead]:
     for bead in beads:
         order = np.argsort(np.hypot(far[0] - bead.y_px, far[1] - bead.x_px))[:wanted]
         over_z = stack_ZHW[:, far[0][order], far[1][order]].mean(axis=1)
-        measured.append(replace(bead, background=float(np.quantile(over_z, 0.1))))
+        parts = [float(part.mean()) for part in np.array_split(over_z, _Z_PARTS)]
+        measured.append(replace(bead, background=min(parts)))
     return measured
 
 
 def patch_radius(stack_ZHW: np.ndarray, beads: list[Bead]) -> int:
-    """Radius (px) that holds 99 % of a bead's light in nearly all slices, from 4 to 13 px.
+    """Radius (px) that holds 99 % of a bead's light at every z, from 4 to 13 px.
 
     The light is counted out to 16 px, or as far as the image's border and half the way to the next bead
     allow, for the bead with the most room.
@@ -153,9 +155,10 @@ def patch_radius(stack_ZHW: np.ndarray, beads: list[Bead]) -> int:
     away = np.maximum(np.abs(rows - bead.y_px), np.abs(columns - bead.x_px))
     light = stack_ZHW - bead.background
     within = np.stack([light[:, away <= q + 0.5].sum(axis=1) for q in range(1, reach + 1)])
-    enough = within >= _LIGHT_IN_PATCH * within[-1]
-    needed = 1 + np.argmax(enough, axis=0)
-    return int(np.clip(np.quantile(needed, 0.9), _MIN_RADIUS_PX, _MAX_RADIUS_PX))
+    # Over parts of the stack, because in one slice the noise of a thousand pixels is a percent of the light.
+    parts = np.stack([part.mean(axis=1) for part in np.array_split(within, _Z_PARTS, axis=1)])
+    needed = 1 + np.argmax(parts >= _LIGHT_IN_PATCH * parts[:, -1:], axis=1)
+    return int(np.clip(needed.max(), _MIN_RADIUS_PX, _MAX_RADIUS_PX))
 
 
 def _border(stack_ZHW: np.ndarray, bead: Bead) -> float:
