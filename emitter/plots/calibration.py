@@ -170,7 +170,7 @@ def _draw_residuals(axes: Axes, calibration: Calibration) -> None:
         axes.plot(calibration.z_nm, ratio, color="tab:red", alpha=0.5, lw=0.8)
     axes.set(
         xlabel="z (nm)",
-        ylabel="residual / √light (units of the stack)",
+        ylabel="residual / √light",
         title="Residuals of every bead: flat where shot noise is all that is left",
     )
     axes.set_ylim(bottom=0)

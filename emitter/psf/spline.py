@@ -99,10 +99,6 @@ class SplinePSF(PSF):
         """The same model on another device."""
         return type(self)(self.coefficients_ZCC.to(device), self.z_start_nm, self.z_step_nm)
 
-    def single(self) -> Self:
-        """The same model with float32 coefficients: what simulation works with."""
-        return type(self)(self.coefficients_ZCC.float(), self.z_start_nm, self.z_step_nm)
-
     def state(self) -> dict[str, Any]:
         """Numbers and one tensor for ``emitter.psf.from_state``."""
         return {

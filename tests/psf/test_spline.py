@@ -112,7 +112,7 @@ def test_a_state_rebuilds_the_model_and_precision_follows_the_input() -> None:
     psf, _ = spline_of_astigmatic(radius_px=4)
     where = as_tensors([0.1], [-0.2], [33.0])
     torch.testing.assert_close(from_state(psf.state()).patches(*where), psf.patches(*where))
-    single = psf.single().patches(*(column.float() for column in where))
+    single = psf.patches(*(column.float() for column in where))
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), psf.patches(*where), atol=1e-6, rtol=1e-5)
 
