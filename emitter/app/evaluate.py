@@ -1,4 +1,4 @@
-"""evaluate.py: a table of localizations against its truth."""
+"""evaluate.py: a table of localizations against its truth, or a checkpoint on its own held-out simulation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from emitter.app.held_out import held_out_tables
 from emitter.app.scoring import METRICS_FILE, offset_note, score, show, write_report
 from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
+from emitter.inference.bundle import load_bundle
 from emitter.io.files import prepare_output
 from emitter.io.tables import read_table
+from emitter.metrics.crlb import CRLB, table_crlb
 from emitter.metrics.offset import estimate_offset, without_offset
 from emitter.metrics.protocol import FieldNm, protocol_named
 
@@ -38,6 +41,7 @@ class Settings:
     pixel_size_nm: float | tuple[float, float] | None = None
     frames: tuple[int, int] | None = None
     remove_offset: bool = False
+    samples: int = 1000
 
     def __post_init__(self) -> None:
         require(
@@ -50,6 +54,7 @@ class Settings:
             "a table of localizations and its truth belong together: give localizations=TABLE truth=TABLE",
         )
         protocol_named(self.protocol)
+        require(self.samples >= 1, f"samples is {self.samples}: give 1 or more simulated frames")
         for size_nm in self.field_nm or ():
             require(
                 math.isfinite(size_nm) and size_nm > 0,
@@ -78,11 +83,11 @@ def run(settings: Settings) -> dict[str, Any]:
         EmitterError: a table that cannot be read, truth without rows, or an output that cannot be written.
     """
     prepare_output(settings.output / METRICS_FILE)
-    if settings.checkpoint is not None:
-        raise EmitterError(
-            "evaluating a checkpoint is not built yet: localize a simulated movie and give its tables"
-        )
-    metrics = evaluate_tables(settings)
+    metrics = (
+        evaluate_tables(settings)
+        if settings.checkpoint is None
+        else evaluate_checkpoint(settings.checkpoint, settings)
+    )
     path = write_report(metrics, settings.output)
     for note in metrics["notes"]:
         log.warning(note)
@@ -121,6 +126,23 @@ def evaluate_tables(settings: Settings) -> dict[str, Any]:
     if note and not settings.remove_offset:
         notes.append(f"{note} (remove_offset=true takes it off before matching)")
     return {**metrics, "offset_removed_nm": offset_nm, "notes": notes}
+
+
+def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> dict[str, Any]:
+    """The metrics of a network on samples of its own simulation that training never saw."""
+    bundle = load_bundle(checkpoint)
+    predicted, truth = held_out_tables(bundle, settings.samples)
+    if not len(truth):
+        raise EmitterError(f"{settings.samples} simulated frames hold no emitter: give more samples=")
+    protocol = replace(protocol_named(settings.protocol), axial=settings.axial and bundle.is_3d)
+    height, width = bundle.simulation.frame_size_px
+
+    def bound(table: EmitterTable) -> CRLB:
+        return table_crlb(table, bundle.psf, bundle.camera.mean_noise_variance, bundle.pixel_size)
+
+    field_nm = bundle.pixel_size.to_nm(float(width), float(height))
+    metrics = score(predicted, truth, protocol, field_nm, bound)
+    return {**metrics, "offset_removed_nm": None, "notes": []}
 
 
 def in_frames(table: EmitterTable, frames: tuple[int, int] | None) -> EmitterTable:

@@ -22,7 +22,7 @@ from emitter.simulation.camera import Camera, CameraSettings
 from emitter.simulation.settings import SimulationSettings
 from emitter.simulation.simulator import Simulator
 from emitter.training.data import EmitterData
-from emitter.training.fit import LoggerSettings, TrainerSettings, fit
+from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
 from emitter.training.module import EmitterModule
 from emitter.training.settings import BudgetSettings, TrainingSettings, input_scaling_for, scaling_for
 
@@ -75,10 +75,9 @@ def run(settings: Settings) -> float:
         count_parameters(network) / 1e6,
         count_macs_per_pixel(network, network.n_frames) / 1e6,
     )
-    result = fit(
-        EmitterModule(bundle, training), data, settings.budget, settings.trainer, settings.logger, run_dir, settings.name,
-        resume=None if settings.resume is None else last_checkpoint(Path(settings.resume)),
-    )  # fmt: skip
+    job = Job(settings.name, run_dir, settings.budget, settings.trainer, settings.logger)
+    resume = None if settings.resume is None else last_checkpoint(Path(settings.resume))
+    result = fit(EmitterModule(bundle, training), data, job, resume)
     log.info("best validation efficiency %.3f; results in %s", result, run_dir)
     return result
 

@@ -83,10 +83,10 @@ def count_macs_per_pixel(module: nn.Module, n_frames: int, side_px: int = 64) ->
 
     def add(layer: nn.Module, _: object, out: Tensor) -> None:
         nonlocal total
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            per_place = layer.weight.numel() // (layer.out_channels if isinstance(layer, nn.Conv2d) else 4)
-            places = out.numel() // len(out) * len(out)
-            total += per_place * places
+        if isinstance(layer, nn.Conv2d):
+            total += out.numel() * layer.weight[0].numel()
+        elif isinstance(layer, nn.ConvTranspose2d):  # kernel 2, stride 2: one tap for every output
+            total += out.numel() * layer.in_channels
 
     hooks = [layer.register_forward_hook(add) for layer in module.modules()]
     try:

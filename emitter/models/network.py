@@ -63,7 +63,7 @@ class EmitterNetwork(nn.Module):
             else UNetBackbone(settings, n_frames)
         )
         self.head = Head(self.backbone.latent_channels, emitters_per_cell=0.01)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def cells_px(self) -> tuple[float, ...]:

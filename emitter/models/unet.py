@@ -29,7 +29,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(_double(a, b) for a, b in zip([channels_in, *widths], widths, strict=False))
         self.pool = nn.MaxPool2d(2)
         self.raise_ = nn.ModuleList(
-            nn.Sequential(nn.Upsample(scale_factor=2), conv3x3(2 * width, width), nn.ELU())
+            nn.Sequential(nn.ConvTranspose2d(2 * width, width, 2, stride=2), nn.ELU())
             for width in widths[:-1]
         )
         self.join = nn.ModuleList(_double(2 * width, width) for width in widths[:-1])
@@ -56,8 +56,8 @@ class UNetBackbone(Backbone):
         self.n_frames = n_frames
         self.shared = UNet(1, settings.features, settings.depth)
         self.union = UNet(n_frames * settings.features, settings.features, settings.depth)
-        # two 3×3 convolutions at every level down and three up, pooling and upsampling one cell each, twice
-        per_net = sum(2**level * (2 if level == settings.depth else 5) for level in range(settings.depth + 1))
+        # two 3×3 convolutions at every level down and two up; pooling and raising step by a cell of the coarser level
+        per_net = sum(2**level * (2 if level == settings.depth else 4) for level in range(settings.depth + 1))
         self.receptive_radius_px = 2 * (per_net + 2 * 2 ** (settings.depth + 1))
 
     def features(self, frames_NHW: Tensor) -> list[Tensor]:

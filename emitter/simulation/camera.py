@@ -183,6 +183,11 @@ class Camera:
         read_noise_e = self.read_noise_e if self.em_gain is None else self.read_noise_e / self.em_gain
         return (self.excess_noise * electrons + read_noise_e**2) / self.quantum_efficiency**2
 
+    def mean_noise_variance(self, photons: Tensor) -> Tensor:
+        """The same for a pixel with the chip's mean read variance: for patches that lie anywhere on it."""
+        read_noise_e = (self.read_noise_e**2).mean().sqrt()
+        return self._with_maps(self.baseline_adu, self.e_per_adu, read_noise_e).noise_variance(photons)
+
     def state(self) -> dict[str, Any]:
         """Plain numbers and tensors from which ``from_state`` rebuilds the camera."""
         return {

@@ -57,8 +57,8 @@ class SimulationSettings:
     ``lifetime_frames``: mean time that an emitter is on; null: no blinking, every emitter is on for the whole frame
     and the frames are independent. ``z_range_nm``: uniform. ``background``: photons per pixel, uniform per sample;
     ``background_structure`` is the depth of its smooth modulation (0: flat, 1: down to nothing in places), drawn
-    uniformly from [0, value]. ``structure``: emitters uniformly placed, or on filaments through the field for a share
-    of the samples.
+    uniformly from [0, value]. ``filament_share``: share of the samples whose emitters lie on a few filaments; in the
+    others they are placed uniformly.
     """
 
     frame_size_px: tuple[int, int] = (40, 40)

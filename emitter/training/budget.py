@@ -86,4 +86,4 @@ class Budget(pl.Callback):
         interval = max(1, total_steps // self.validation.times)
         last_regular = total_steps - total_steps % interval
         # after the last regular one only the run's end is left
-        trainer.val_check_batch = total_steps if step >= last_regular else interval  # type: ignore[assignment]
+        trainer.val_check_batch = total_steps if step >= last_regular else interval

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from emitter.core.errors import require
 from emitter.training.budget import Budget
+from emitter.training.checkpoints import LastCheckpoint
 from emitter.training.data import EmitterData
 from emitter.training.module import LOG_EVERY_STEPS, MONITOR, EmitterModule
 from emitter.training.progress import RunProgress
@@ -50,36 +51,33 @@ class LoggerSettings:
         )
 
 
-def fit(
-    module: EmitterModule,
-    data: EmitterData,
-    budget: BudgetSettings,
-    machine: TrainerSettings,
-    logger: LoggerSettings,
-    run_dir: Path,
-    name: str,
-    resume: Path | None = None,
-) -> float:
-    """Train to the end of the budget into ``run_dir``; the best validation efficiency.
+@dataclass(frozen=True)
+class Job:
+    """One run: its name, its folder, how long, on what, logged where."""
+
+    name: str
+    run_dir: Path
+    budget: BudgetSettings
+    machine: TrainerSettings
+    logger: LoggerSettings
+
+
+def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None = None) -> float:
+    """Train to the end of the budget into the job's folder; the best validation efficiency.
 
     Ctrl-C ends the run with ``checkpoints/last.ckpt`` written.
     """
     _quieten()
     settings = module.settings
-    checkpoints = run_dir / "checkpoints"
+    checkpoints = job.run_dir / "checkpoints"
     best = ModelCheckpoint(
-        checkpoints,
-        filename="best",
-        monitor=MONITOR,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
+        checkpoints, filename="best", monitor=MONITOR, mode="max", enable_version_counter=False
     )
     trainer = pl.Trainer(
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        strategy=machine.strategy,
-        num_nodes=machine.num_nodes,
+        accelerator=job.machine.accelerator,
+        devices=job.machine.devices,
+        strategy=job.machine.strategy,
+        num_nodes=job.machine.num_nodes,
         precision=settings.precision,
         max_steps=-1,
         max_epochs=-1,
@@ -89,34 +87,31 @@ def fit(
         gradient_clip_val=settings.optimizer.clip_norm,
         log_every_n_steps=LOG_EVERY_STEPS,
         use_distributed_sampler=False,
-        logger=_loggers(logger, run_dir, name),
+        logger=_loggers(job),
         callbacks=[
-            Budget(budget, settings.validation),
+            Budget(job.budget, settings.validation),
             RunProgress(),
             best,
-            OnExceptionCheckpoint(checkpoints, "last"),
+            LastCheckpoint(checkpoints / "last.ckpt"),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=run_dir,
+        default_root_dir=job.run_dir,
     )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    if logger.wandb != "off":
+    if job.logger.wandb != "off":
         import wandb
 
         wandb.finish()
     return float(best.best_model_score) if best.best_model_score is not None else float("nan")
 
 
-def _loggers(settings: LoggerSettings, run_dir: Path, name: str) -> list[Logger]:
+def _loggers(job: Job) -> list[Logger]:
     """A CSV log, and W&B unless it is off."""
-    loggers: list[Logger] = [CSVLogger(run_dir, name="", version="")]
-    if settings.wandb != "off":
-        loggers.append(
-            WandbLogger(
-                name=name, project=settings.project, save_dir=run_dir, offline=settings.wandb == "offline"
-            )
-        )
+    loggers: list[Logger] = [CSVLogger(job.run_dir, name="", version="")]
+    if job.logger.wandb != "off":
+        offline = job.logger.wandb == "offline"
+        loggers.append(WandbLogger(job.name, job.run_dir, project=job.logger.project, offline=offline))
     return loggers
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,6 +25,7 @@ from emitter.losses.scale_warmup import scale_weights
 from emitter.metrics.protocol import protocol_named
 from emitter.metrics.scores import EmitterMetrics
 from emitter.simulation.simulator import Sample
+from emitter.training.optimizer import build_optimizer
 from emitter.training.schedule import learning_rate_factor
 from emitter.training.settings import TrainingSettings
 
@@ -31,7 +33,7 @@ MONITOR = "val/efficiency"
 LOG_EVERY_STEPS = 20
 _CANDIDATES = [
     Thresholds(mass, neighbour)
-    for mass, neighbour in itertools.product((0.3, 0.4, 0.5, 0.6, 0.7), (0.5, 0.6, 0.7, 0.8))
+    for mass, neighbour in itertools.product((0.3, 0.4, 0.5, 0.6, 0.7), (0.6, 0.8))
 ]
 
 
@@ -45,10 +47,10 @@ class EmitterModule(pl.LightningModule):
         self.settings = settings
         self.thresholds = bundle.thresholds
         self.total_steps: int | None = None
-        self.register_buffer(
-            "channel_weights", torch.tensor(settings.channel_weights.per_channel()), persistent=False
-        )
-        plain = protocol_named("plain" if bundle.is_3d else "plain")
+        self.channel_weights: Tensor
+        weights_6 = torch.tensor(settings.channel_weights.per_channel())
+        self.register_buffer("channel_weights", weights_6, persistent=False)
+        plain = replace(protocol_named("plain"), axial=bundle.is_3d)
         self.candidates = nn.ModuleList(EmitterMetrics(plain) for _ in _CANDIDATES)
 
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
@@ -115,14 +117,7 @@ class EmitterModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings.optimizer
-        # biases, norms and level embeddings are not decayed
-        decayed = [p for p in self.network.parameters() if p.ndim == 4]
-        others = [p for p in self.network.parameters() if p.ndim != 4]
-        groups = [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        optimizer = build_optimizer(self.network, self.network.head.out, settings)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, self.total_steps, settings.warmup_steps)
         )

@@ -15,18 +15,28 @@ from emitter.simulation.settings import SimulationSettings
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW, a linear warm-up and a cosine to zero at the end of the budget; the gradient's norm clipped."""
+    """Muon with AdamW for biases and the like, or AdamW for all (``kind``); a linear warm-up and a cosine to zero at
+    the end of the budget; the gradient's norm clipped.
 
-    learning_rate: float = 2e-3
+    ``learning_rate`` is AdamW's, ``muon_learning_rate`` Muon's: every step changes a layer by about that in all
+    directions.
+    """
+
+    KINDS: ClassVar[tuple[str, ...]] = ("muon", "adamw")
+
+    kind: Literal["muon", "adamw"] = "muon"
+    learning_rate: float = 4e-3
+    muon_learning_rate: float = 0.02
     weight_decay: float = 0.01
-    warmup_steps: int = 200
+    warmup_steps: int = 50
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        require(
-            0 < self.learning_rate < 1,
-            f"optimizer.learning_rate is {self.learning_rate}: give 0 to 1, e.g. 2e-3",
-        )
+        known = ", ".join(self.KINDS)
+        require(self.kind in self.KINDS, f"optimizer.kind is '{self.kind}': choose one of {known}")
+        for name in ("learning_rate", "muon_learning_rate"):
+            value = getattr(self, name)
+            require(0 < value < 1, f"optimizer.{name} is {value}: give a number between 0 and 1, e.g. 2e-3")
         require(self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}: give 0 or more")
         require(self.warmup_steps >= 0, f"optimizer.warmup_steps is {self.warmup_steps}: give 0 or more")
         require(self.clip_norm > 0, f"optimizer.clip_norm is {self.clip_norm}: give a gradient norm above 0")

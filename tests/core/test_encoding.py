@@ -1,0 +1,153 @@
+"""Encoding against the rules, one by one, and decoding as its inverse."""
+
+import dataclasses
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emitter.core import channels as ch
+from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds, decode
+from emitter.core.emitters import Emitters
+from emitter.core.encoding import background_at, encode
+
+H, W = 11, 14  # not divisible by 2 or 4
+SCALING = Scaling(photons=700.0, offset_cells=0.5, z_nm=250.0, background=30.0)
+number = st.floats(0.0, 1.0, exclude_max=True, width=32)
+
+
+@st.composite
+def emitters(draw, max_size=25):
+    n = draw(st.integers(0, max_size))
+    column = [[draw(number) for _ in range(n)] for _ in range(4)]
+    x, y, z, photons = (torch.tensor(c, dtype=torch.float32) for c in column)
+    image = torch.tensor([draw(st.integers(0, 1)) for _ in range(n)], dtype=torch.long)
+    return Emitters(2, image, x * W, y * H, z * 800 - 400, 100 + photons.round(decimals=1) * 5000)
+
+
+def background() -> torch.Tensor:
+    return torch.linspace(10, 90, 2 * H * W).view(2, H, W)
+
+
+def with_logits(maps: torch.Tensor) -> torch.Tensor:
+    logits = maps.clone()
+    logits[:, ch.P] = (maps[:, ch.P] - 0.5) * 40
+    return logits
+
+
+def rows(e: Emitters) -> set[tuple]:
+    columns = (e.image_N, e.x_px_N, e.y_px_N, e.z_nm_N, e.photons_N)
+    return {tuple(round(float(v), 1) for v in row) for row in zip(*columns, strict=True)}
+
+
+@given(emitters(), st.sampled_from([4.0, 2.0, 1.0, 0.5]), st.sampled_from([1, 3]))
+def test_decoding_the_targets_gives_the_brightest_emitter_of_every_cell(e, cell, region):
+    targets = encode(e, background(), SCALING, cell, region)
+    found = decode(with_logits(targets.maps_B6HW), SCALING, Thresholds(), cell)
+    expected = brightest_by_brute_force(e, cell)
+    assert len(found) == len(expected) == len(e) - targets.n_lost
+    assert torch.allclose(
+        sorted_columns(found), sorted_columns(e.select(torch.tensor(expected, dtype=torch.long))), atol=2e-2
+    )
+
+
+def sorted_columns(e: Emitters) -> torch.Tensor:
+    table = torch.stack((e.image_N.float(), e.y_px_N, e.x_px_N, e.z_nm_N, e.photons_N / 10), dim=1)
+    order = sorted(range(len(table)), key=lambda i: [round(v, 1) for v in table[i].tolist()])
+    return table[order]
+
+
+def brightest_by_brute_force(e: Emitters, cell: float) -> list[int]:
+    best: dict[tuple, int] = {}
+    for i in range(len(e)):
+        place = (int(e.image_N[i]), int(e.y_px_N[i] // cell), int(e.x_px_N[i] // cell))
+        rank = [float(v[i]) for v in (e.photons_N, e.x_px_N, e.y_px_N, e.z_nm_N)]
+        if place not in best or rank > [
+            float(v[best[place]]) for v in (e.photons_N, e.x_px_N, e.y_px_N, e.z_nm_N)
+        ]:
+            best[place] = i
+    return sorted(best.values())
+
+
+@given(emitters(), st.sampled_from([2.0, 1.0]), st.sampled_from([1, 3]), st.randoms())
+def test_nothing_depends_on_the_order_of_the_emitters(e, cell, region, random):
+    order = list(range(len(e)))
+    random.shuffle(order)
+    a = encode(e, background(), SCALING, cell, region)
+    b = encode(e.select(torch.tensor(order, dtype=torch.long)), background(), SCALING, cell, region)
+    assert torch.equal(a.maps_B6HW, b.maps_B6HW)
+    assert torch.equal(a.region_B1HW, b.region_B1HW)
+
+
+@given(emitters())
+def test_a_region_never_overwrites_a_centre(e):
+    centres, regions = (encode(e, background(), SCALING, 1.0, region) for region in (1, 3))
+    is_centre = centres.region_B1HW.bool().expand_as(centres.maps_B6HW)
+    assert torch.equal(regions.maps_B6HW[is_centre], centres.maps_B6HW[is_centre])
+    assert torch.equal(regions.maps_B6HW[:, ch.P], centres.maps_B6HW[:, ch.P])
+    assert (regions.region_B1HW[centres.region_B1HW == 1] == 1).all()
+
+
+def one(x: float, y: float, photons: float = 1000.0) -> Emitters:
+    values = [torch.tensor([v]) for v in (x, y, 50.0, float(photons))]
+    return Emitters(1, torch.tensor([0]), *values)
+
+
+def both(a: Emitters, b: Emitters) -> Emitters:
+    fields = {f.name: getattr(a, f.name) for f in dataclasses.fields(a)}
+    joined = {k: torch.cat((v, getattr(b, k))) for k, v in fields.items() if isinstance(v, torch.Tensor)}
+    return Emitters(1, **joined)
+
+
+def test_the_neighbours_point_at_the_same_emitter_from_their_own_centres():
+    targets = encode(one(5.3, 6.8), torch.full((1, H, W), 20.0), SCALING, 1.0, 3)
+    region = targets.region_B1HW[0, 0]
+    assert region.sum() == 9 and (region[5:8, 4:7] == 1).all()
+    x = targets.maps_B6HW[0, ch.X] * SCALING.offset_cells
+    y = targets.maps_B6HW[0, ch.Y] * SCALING.offset_cells
+    for row in range(5, 8):
+        for column in range(4, 7):
+            assert abs(column + 0.5 + x[row, column] - 5.3) < 1e-5
+            assert abs(row + 0.5 + y[row, column] - 6.8) < 1e-5
+
+
+def test_overlapping_regions_have_no_weight_but_both_centres_have():
+    targets = encode(both(one(5.5, 5.5), one(7.5, 5.5)), torch.full((1, H, W), 20.0), SCALING, 1.0, 3)
+    region = targets.region_B1HW[0, 0]
+    assert (region[4:7, 6] == 0).all()
+    assert region[5, 5] == 1 and region[5, 7] == 1
+    assert region.sum() == 12
+
+
+def test_of_two_emitters_in_a_cell_the_brighter_stays_and_the_other_is_counted():
+    targets = encode(both(one(5.2, 5.5, 900), one(5.7, 5.5, 1400)), torch.full((1, H, W), 20.0), SCALING)
+    assert targets.n_lost == 1
+    assert abs(targets.maps_B6HW[0, ch.PHOTONS, 5, 5] * SCALING.photons - 1400) < 1e-2
+
+
+def test_background_is_averaged_over_cells_and_partial_cells():
+    full = background()
+    coarse = background_at(full, 4.0)
+    assert coarse.shape == (2, 3, 4)
+    assert torch.allclose(coarse[:, 0, 0], full[:, :4, :4].mean(dim=(1, 2)))
+    assert torch.allclose(coarse[:, 2, 3], full[:, 8:, 12:].mean(dim=(1, 2)))
+    assert torch.equal(background_at(full, 0.5)[:, ::2, 1::2], full)
+
+
+def test_an_emitter_between_two_cells_is_found_once_by_their_common_mass():
+    maps = torch.zeros(1, 6, H, W)
+    maps[:, ch.P] = -9.0
+    maps[0, ch.P, 5, 5], maps[0, ch.P, 5, 6] = -0.3, -0.4  # 0.43 and 0.40: neither alone above 0.5
+    found = decode(maps, SCALING, Thresholds(mass=0.5, neighbour=0.6))
+    assert len(found) == 1 and found.x_px_N[0] == 5.5
+    assert abs(float(found.probability_N[0]) - (0.42556 + 0.40131)) < 1e-3
+
+
+def test_a_second_emitter_in_a_neighbouring_cell_is_found_and_keeps_its_own_mass():
+    maps = torch.zeros(1, 6, H, W)
+    maps[:, ch.P] = -9.0
+    maps[0, ch.P, 5, 5], maps[0, ch.P, 5, 6] = 3.0, 2.0
+    found = decode(maps, SCALING, Thresholds(mass=0.5, neighbour=0.6))
+    assert len(found) == 2
+    assert torch.allclose(found.probability_N, torch.sigmoid(torch.tensor([3.0, 2.0])), atol=1e-3)
