@@ -114,7 +114,7 @@ def load_bundle(source: str | Path) -> Bundle:
     path = checkpoint_path(source)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.UnpicklingError) as error:
         raise EmitterError(
             f"'{path}' cannot be read as a checkpoint: it is damaged, truncated or another kind of file; "
             "give a checkpoint that train.py wrote"

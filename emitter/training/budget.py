@@ -7,6 +7,7 @@ and everything after is deterministic and resumable. Rank 0's clock decides for 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -83,7 +84,7 @@ class Budget(pl.Callback):
         self._set_next_validation(trainer, total_steps, trainer.global_step)
 
     def _set_next_validation(self, trainer: pl.Trainer, total_steps: int, step: int) -> None:
-        interval = max(1, total_steps // self.validation.times)
+        interval = math.ceil(total_steps / self.validation.times)
         last_regular = total_steps - total_steps % interval
         # after the last regular one only the run's end is left
-        trainer.val_check_batch = total_steps if step >= last_regular else interval
+        trainer.val_check_batch = total_steps if step > last_regular else interval

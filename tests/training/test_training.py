@@ -1,0 +1,194 @@
+"""Training in the small: budgets, what is kept, resume, and that the loss goes down."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds
+from emitter.core.errors import EmitterError, SettingsError
+from emitter.core.units import PixelSize
+from emitter.inference.bundle import KEY, Bundle, load_bundle
+from emitter.models.network import EmitterNetwork
+from emitter.models.settings import VarSettings
+from emitter.psf import build
+from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
+from emitter.simulation.camera import Camera, CameraSettings
+from emitter.simulation.settings import SimulationSettings
+from emitter.simulation.simulator import Simulator
+from emitter.training.data import EmitterData, TrainingIndices
+from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
+from emitter.training.module import EmitterModule
+from emitter.training.schedule import learning_rate_factor
+from emitter.training.settings import (
+    BudgetSettings,
+    OptimizerSettings,
+    TrainingSettings,
+    ValidationSettings,
+    input_scaling_for,
+    scaling_for,
+)
+
+SMALL = VarSettings(stem_channels=(8, 8), cells_px=(2, 1), widths=(16, 16), blocks=(1, 1), latent_channels=8)
+SETTINGS = TrainingSettings(
+    batch_size=4,
+    precision="32-true",
+    validation=ValidationSettings(4, 2),
+    optimizer=OptimizerSettings(warmup_steps=3),
+)
+SIMULATION = SimulationSettings(frame_size_px=(16, 16), background=(20.0, 30.0), density_per_um2=(1.0, 1.0))
+
+
+def bundle(psf_settings=None, simulation=SIMULATION) -> Bundle:
+    camera = Camera.build(CameraSettings("ideal"))
+    psf = build(
+        psf_settings or AstigmaticSettings(100, -200, 200, 300, z_range_nm=(-500, 500)), PixelSize(100, 100)
+    )
+    torch.manual_seed(0)
+    network = EmitterNetwork(SMALL, simulation.n_frames, input_scaling_for(simulation))
+    return Bundle(network, scaling_for(simulation), Thresholds(), psf, camera, simulation)
+
+
+def train(
+    run_dir: Path, budget: BudgetSettings, settings=SETTINGS, resume=None, made=None
+) -> tuple[float, EmitterModule]:
+    made = made or bundle()
+    simulator = Simulator(made.simulation, made.psf, made.camera)
+    data = EmitterData(simulator, settings.seed, settings.batch_size, settings.validation.samples)
+    module = EmitterModule(made, settings)
+    job = Job("test", run_dir, budget, TrainerSettings("cpu"), LoggerSettings(wandb="off"))
+    return fit(module, data, job, resume), module
+
+
+def test_a_run_keeps_its_checkpoints_and_its_csv(tmp_path):
+    _, module = train(tmp_path, BudgetSettings(steps=25))
+    assert module.global_step == 25
+    log = pd.read_csv(tmp_path / "metrics.csv")
+    assert log["val/efficiency"].notna().sum() == 2  # evenly, and at the last step
+    assert log["step"].max() >= 24
+    for name in ("best.ckpt", "last.ckpt"):
+        loaded = load_bundle(tmp_path / "checkpoints" / name)
+        assert loaded.simulation == SIMULATION and loaded.scaling == module.bundle.scaling
+    last = load_bundle(tmp_path / "checkpoints" / "last.ckpt").network
+    for a, b in zip(last.parameters(), module.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert load_bundle(tmp_path).network.n_frames == 3
+
+
+def test_the_loss_goes_down(tmp_path):
+    train(tmp_path, BudgetSettings(steps=201))
+    loss = pd.read_csv(tmp_path / "metrics.csv")["train/loss"].dropna()
+    assert loss.iloc[-3:].mean() < 0.85 * loss.iloc[:3].mean()
+
+
+def test_a_2d_network_is_judged_by_its_lateral_efficiency(tmp_path):
+    simulation = replace(SIMULATION, z_range_nm=(0.0, 0.0), n_frames=1, lifetime_frames=None)
+    efficiency, module = train(
+        tmp_path, BudgetSettings(steps=4), made=bundle(GaussianSettings(130), simulation)
+    )
+    assert math.isfinite(efficiency) and not module.bundle.is_3d
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+    budget = BudgetSettings(steps=12)
+    _, whole = train(tmp_path / "whole", budget)
+
+    class Stop(Exception):
+        pass
+
+    class Stopping(EmitterModule):
+        def on_train_batch_end(self, *_):
+            if self.global_step == 7:
+                raise Stop
+
+    made = bundle()
+    data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 4, 4)
+    job = Job("test", tmp_path / "cut", budget, TrainerSettings("cpu"), LoggerSettings(wandb="off"))
+    with pytest.raises(Stop):
+        fit(Stopping(made, SETTINGS), data, job)
+    _, resumed = train(tmp_path / "cut", budget, resume=tmp_path / "cut" / "checkpoints" / "last.ckpt")
+    assert resumed.global_step == 12
+    for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_time_budget_becomes_steps_once_and_stays(tmp_path):
+    _, module = train(tmp_path, BudgetSettings(cpu_seconds=6))
+    assert module.total_steps is not None and module.global_step == module.total_steps > 50
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved[KEY]["total_steps"] == module.total_steps
+    rate = pd.read_csv(tmp_path / "metrics.csv")["train/learning_rate"].dropna()
+    assert rate.iloc[-1] < 0.2 * rate.max()  # annealed
+
+
+def test_ranks_never_share_a_sample_and_resume_goes_on_with_the_next():
+    streams = [iter(TrainingIndices(4, 0, rank, 3)) for rank in range(3)]
+    seen = torch.cat([next(s) for _ in range(5) for s in streams])
+    assert sorted(seen.tolist()) == list(range(60))
+    assert torch.equal(next(iter(TrainingIndices(4, 5, 1, 3))), next(streams[1]))
+
+
+def test_the_learning_rate_warms_up_and_anneals_to_zero():
+    factor = [learning_rate_factor(step, 1000, 100) for step in range(1001)]
+    assert factor[0] == pytest.approx(0.01, rel=1e-3) and factor[1000] == 0
+    assert max(factor) > 0.95 and factor.index(max(factor)) == pytest.approx(99, abs=2)
+    assert learning_rate_factor(500, 1000, 0) == pytest.approx(0.5)
+    assert learning_rate_factor(50, None, 100) == pytest.approx(0.51)
+
+
+def test_scales_follow_the_priors():
+    assert scaling_for(SimulationSettings()) == Scaling(1000.0, 0.5, 300.0, 22.0)
+    assert scaling_for(replace(SIMULATION, z_range_nm=(0.0, 0.0))).z_nm > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: BudgetSettings(minutes=1, steps=5), "only one"),
+        (lambda: BudgetSettings(minutes=0), "minutes"),
+        (lambda: OptimizerSettings(learning_rate=0), "learning_rate"),
+        (lambda: OptimizerSettings(kind="sgd"), "optimizer.kind"),
+        (lambda: OptimizerSettings(clip_norm=0), "clip_norm"),
+        (lambda: TrainingSettings(batch_size=0), "batch_size"),
+        (lambda: ValidationSettings(times=0), "times"),
+    ],
+)
+def test_wrong_settings_are_named(make, named):
+    with pytest.raises(SettingsError, match=named):
+        make()
+
+
+def test_checkpoints_that_are_none_are_refused_in_a_sentence(tmp_path):
+    with pytest.raises(EmitterError, match="there is no checkpoint"):
+        load_bundle(tmp_path / "none.ckpt")
+    with pytest.raises(EmitterError, match="holds no checkpoints"):
+        load_bundle(tmp_path)
+    (tmp_path / "text.ckpt").write_text("hello")
+    with pytest.raises(EmitterError, match="cannot be read"):
+        load_bundle(tmp_path / "text.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(EmitterError, match="another program"):
+        load_bundle(tmp_path / "other.ckpt")
+    torch.save({KEY: {**bundle().state(), "format": 99}, "state_dict": {}}, tmp_path / "newer.ckpt")
+    with pytest.raises(EmitterError, match="format 99"):
+        load_bundle(tmp_path / "newer.ckpt")
+    torch.save({KEY: bundle().state(), "state_dict": {}}, tmp_path / "good.ckpt")
+    data = (tmp_path / "good.ckpt").read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(EmitterError, match="cannot be read"):
+        load_bundle(tmp_path / "half.ckpt")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({KEY: Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(EmitterError, match="cannot be read"):
+        load_bundle(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "ran").exists()
