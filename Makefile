@@ -62,5 +62,5 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv (once)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(SOURCES) \
-		-c constraints.txt --build-constraints constraints.txt -e '.[dev]'
+		--compile-bytecode -c constraints.txt --build-constraints constraints.txt -e '.[dev]'
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from emitter.training.checkpoints import LastCheckpoint
 from emitter.training.data import EmitterData
 from emitter.training.module import LOG_EVERY_STEPS, MONITOR, EmitterModule
 from emitter.training.progress import RunProgress
+from emitter.training.report import RunReport
 from emitter.training.settings import BudgetSettings
 
 log = logging.getLogger(__name__)
@@ -93,6 +95,7 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
             RunProgress(),
             best,
             LastCheckpoint(checkpoints / "last.ckpt"),
+            RunReport(job.run_dir),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -116,12 +119,15 @@ def _loggers(job: Job) -> list[Logger]:
 
 
 def _quieten() -> None:
-    """Lightning's remarks on what is meant to be so here."""
+    """Lightning's and W&B's remarks on what is meant to be so here."""
+    os.environ.setdefault("WANDB_SILENT", "true")
     for chatter in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(chatter).setLevel(logging.WARNING)
     for pattern in (
         ".*does not have many workers.*",
         ".*IterableDataset.*__len__.*",
         ".*Checkpoint directory.*exists.*",
+        ".*Experiment logs directory.*exists.*",
+        ".*treespec.*is deprecated.*",
     ):
         warnings.filterwarnings("ignore", pattern)

@@ -97,18 +97,18 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     budget = BudgetSettings(steps=12)
     _, whole = train(tmp_path / "whole", budget)
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     class Stopping(EmitterModule):
         def on_train_batch_end(self, *_):
             if self.global_step == 7:
-                raise Stop
+                raise StopError
 
     made = bundle()
     data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 4, 4)
     job = Job("test", tmp_path / "cut", budget, TrainerSettings("cpu"), LoggerSettings(wandb="off"))
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         fit(Stopping(made, SETTINGS), data, job)
     _, resumed = train(tmp_path / "cut", budget, resume=tmp_path / "cut" / "checkpoints" / "last.ckpt")
     assert resumed.global_step == 12

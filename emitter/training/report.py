@@ -1,0 +1,48 @@
+"""What a run leaves behind to look at."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from emitter.plots.training import plot_training
+
+
+class RunReport(pl.Callback):
+    """Logs the run's CPU time and clock at every validation, and draws ``report/curve.png`` at its end."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self._cpu_before = 0.0  # of the lives before a resume
+        self._clock_before = 0.0
+        self._cpu_start = time.process_time()
+        self._clock_start = time.perf_counter()
+
+    def _times(self) -> tuple[float, float]:
+        cpu = self._cpu_before + time.process_time() - self._cpu_start
+        return cpu, self._clock_before + time.perf_counter() - self._clock_start
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            cpu, clock = self._times()
+            pl_module.log_dict({"time/cpu_seconds": cpu, "time/minutes": clock / 60})
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        log_path = self.run_dir / "metrics.csv"
+        if trainer.is_global_zero and log_path.is_file():
+            for logger in trainer.loggers:
+                logger.save()
+            folder = self.run_dir / "report"
+            folder.mkdir(exist_ok=True)
+            plot_training(log_path, folder / "curve.png")
+
+    def state_dict(self) -> dict[str, Any]:
+        cpu, clock = self._times()
+        return {"cpu_seconds": cpu, "clock_seconds": clock}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._cpu_before = state_dict["cpu_seconds"]
+        self._clock_before = state_dict["clock_seconds"]
