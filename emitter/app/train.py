@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError
@@ -31,9 +30,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """``name`` names the run. ``resume``: the folder of a run to go on with."""
+    """What conf/train.yaml says; its comments explain every key."""
 
     name: str
+    run_dir: Path
     psf: GaussianSettings | AstigmaticSettings | SplineSettings
     camera: CameraSettings
     simulation: SimulationSettings
@@ -63,7 +63,7 @@ def new_bundle(settings: Settings) -> Bundle:
 
 def run(settings: Settings) -> float:
     """Train, say where the results are, and return the best validation efficiency (what a sweep maximises)."""
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    run_dir = settings.run_dir
     bundle = new_bundle(settings)
     training = settings.training
     simulator = Simulator(settings.simulation, bundle.psf, bundle.camera)

@@ -33,7 +33,8 @@ def plot_training(log_path: Path, path: Path) -> None:
         axis.set(title=f"validation: {title}", xlabel="CPU time of the run (s)")
         if title != "RMSE (nm)":
             axis.set_ylim(0, 1)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
         axis.grid(alpha=0.3)
     loss = log[["step", "train/loss"]].dropna()
     smooth = loss["train/loss"].rolling(10, min_periods=1).median()

@@ -22,7 +22,7 @@ class LastCheckpoint(pl.Callback):
         if trainer.sanity_checking or trainer.global_step == self._saved_step:
             return
         temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
+        trainer.save_checkpoint(temporary, weights_only=False)
         if trainer.is_global_zero:
             temporary.replace(self.path)
         self._saved_step = trainer.global_step
