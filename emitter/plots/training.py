@@ -36,10 +36,11 @@ def plot_training(log_path: Path, path: Path) -> None:
         if axis.lines:
             axis.legend()
         axis.grid(alpha=0.3)
-    loss = log[["step", "train/loss"]].dropna()
-    smooth = loss["train/loss"].rolling(10, min_periods=1).median()
-    axes[3].plot(loss["step"], loss["train/loss"], alpha=0.3, color="gray")
-    axes[3].plot(loss["step"], smooth, color="black")
+    if "train/loss" in log:  # a run of a few steps has none yet
+        loss = log[["step", "train/loss"]].dropna()
+        smooth = loss["train/loss"].rolling(10, min_periods=1).median()
+        axes[3].plot(loss["step"], loss["train/loss"], alpha=0.3, color="gray")
+        axes[3].plot(loss["step"], smooth, color="black")
     axes[3].set(title="training loss (one batch, and its running median)", xlabel="step", yscale="log")
     axes[3].grid(alpha=0.3)
     figure.savefig(path, dpi=110)

@@ -1,7 +1,9 @@
 """Turning a time budget into a number of steps, once.
 
 The first steps are timed, and from then on the run is a fixed number of steps long: the schedule anneals to its end
-and everything after is deterministic and resumable. Rank 0's clock decides for all.
+and everything after is deterministic and resumable. On a CPU they are timed with all threads and with one, and the
+run goes on with what gives more steps for the budget: small convolutions on cores that share their arithmetic units
+are often no faster on two threads than on one, and wait for each other at a cost. Rank 0's clock decides for all.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from emitter.training.module import EmitterModule
 from emitter.training.settings import BudgetSettings, ValidationSettings
@@ -19,8 +22,8 @@ from emitter.training.settings import BudgetSettings, ValidationSettings
 log = logging.getLogger(__name__)
 
 FIRST_TIMED_STEP = 10  # the first steps compile kernels and fill caches
-TIMED_STEPS = 40
-FEWEST_STEPS = FIRST_TIMED_STEP + TIMED_STEPS
+TIMED_STEPS = 20
+SETTLING_STEPS = 5  # after a change of threads
 
 
 class Budget(pl.Callback):
@@ -33,6 +36,8 @@ class Budget(pl.Callback):
         self._began = self._clock()
         self._mark = 0.0
         self._validation_seconds = 0.0
+        self._threads = [torch.get_num_threads()]  # to be tried; the one chosen, once it is
+        self._seconds_per_step: list[float] = []
 
     @property
     def seconds(self) -> float | None:
@@ -55,23 +60,39 @@ class Budget(pl.Callback):
         if pl_module.total_steps is None and self.settings.steps is not None:
             pl_module.total_steps = self.settings.steps
         if pl_module.total_steps is not None:
+            torch.set_num_threads(self._threads[0])
             self._apply(trainer, pl_module.total_steps)
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if pl_module.total_steps is None and trainer.global_step == FIRST_TIMED_STEP:
-            self._mark = self._clock()
+        elif pl_module.device.type == "cpu" and self._threads[0] > 1:
+            self._threads.append(1)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step = trainer.global_step
-        if pl_module.total_steps is None and step == FEWEST_STEPS:
-            per_step = (self._clock() - self._mark) / TIMED_STEPS
-            pl_module.total_steps = trainer.strategy.broadcast(self._steps_left(per_step) + step)
-            log.info("%.0f ms a step: training for %d steps", 1000 * per_step, pl_module.total_steps)
-            self._apply(trainer, pl_module.total_steps)
-        elif pl_module.total_steps is not None:
-            self._set_next_validation(trainer, pl_module.total_steps, step)
+        if pl_module.total_steps is None:
+            self._measure(trainer, pl_module)
+        else:
+            self._set_next_validation(trainer, pl_module.total_steps, trainer.global_step)
+
+    def _measure(self, trainer: pl.Trainer, module: EmitterModule) -> None:
+        """Time a stretch of steps with each number of threads, then decide."""
+        trial, step = divmod(trainer.global_step - FIRST_TIMED_STEP, TIMED_STEPS + SETTLING_STEPS)
+        if trial >= 0 and step == 0:
+            self._mark = self._clock()
+        if trial < 0 or step != TIMED_STEPS:
+            return
+        self._seconds_per_step.append((self._clock() - self._mark) / TIMED_STEPS)
+        if len(self._seconds_per_step) < len(self._threads):
+            torch.set_num_threads(self._threads[trial + 1])
+            return
+        fastest, threads = min(zip(self._seconds_per_step, self._threads, strict=True))
+        steps = self._steps_left(fastest) + trainer.global_step
+        module.total_steps, threads = trainer.strategy.broadcast((steps, threads))
+        self._threads = [threads]
+        torch.set_num_threads(threads)
+        log.info(
+            "%.0f ms a step on %d threads: training for %d steps", 1000 * fastest, threads, module.total_steps
+        )
+        self._apply(trainer, module.total_steps)
 
     def _steps_left(self, seconds_per_step: float) -> int:
         """How many more steps fit, beside the validations."""
@@ -88,3 +109,9 @@ class Budget(pl.Callback):
         last_regular = total_steps - total_steps % interval
         # after the last regular one only the run's end is left
         trainer.val_check_batch = total_steps if step > last_regular else interval
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"threads": self._threads[0]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._threads = [state_dict["threads"]]

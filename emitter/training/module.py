@@ -61,7 +61,7 @@ class EmitterModule(pl.LightningModule):
         settings = self.settings
         maps = self(sample.photons_BTHW)
         weights = scale_weights(settings.scale_warmup, self.global_step, len(maps))
-        log = self.global_step % LOG_EVERY_STEPS == 0
+        log = self._is_logged_step()
         total = maps[-1].new_zeros(())
         for k, (maps_k, cell, weight) in enumerate(zip(maps, self.network.cells_px, weights, strict=True)):
             targets = encode(
@@ -75,6 +75,10 @@ class EmitterModule(pl.LightningModule):
         if log:
             self.log("train/loss", total.detach())
         return total
+
+    def _is_logged_step(self) -> bool:
+        """Lightning writes what was logged in every LOG_EVERY_STEPS-th step."""
+        return (self.global_step + 1) % LOG_EVERY_STEPS == 0
 
     def _log_scale(self, scale: int, parts_6: Tensor, weight: float, n_lost: int) -> None:
         parts = {f"train/scale{scale}/{name}": parts_6[i] for i, name in enumerate(CHANNELS)}
@@ -124,7 +128,7 @@ class EmitterModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.global_step % LOG_EVERY_STEPS == 0:
+        if self._is_logged_step():
             norms = torch.stack([p.grad.norm() for p in self.network.parameters() if p.grad is not None])
             self.log_dict(
                 {"train/gradient_norm": norms.norm(), "train/learning_rate": optimizer.param_groups[0]["lr"]}

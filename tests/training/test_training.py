@@ -79,10 +79,12 @@ def test_a_run_keeps_its_checkpoints_and_its_csv(tmp_path):
     assert load_bundle(tmp_path).network.n_frames == 3
 
 
-def test_the_loss_goes_down(tmp_path):
-    train(tmp_path, BudgetSettings(steps=201))
-    loss = pd.read_csv(tmp_path / "metrics.csv")["train/loss"].dropna()
-    assert loss.iloc[-3:].mean() < 0.85 * loss.iloc[:3].mean()
+def test_a_few_seconds_of_training_find_emitters(tmp_path):
+    efficiency, _ = train(tmp_path, BudgetSettings(steps=201))
+    log = pd.read_csv(tmp_path / "metrics.csv")
+    loss = log["train/loss"].dropna()
+    assert loss.iloc[-3:].mean() < loss.iloc[0]
+    assert efficiency > 0.05 and log["val/jaccard"].max() > 0.3
 
 
 def test_a_2d_network_is_judged_by_its_lateral_efficiency(tmp_path):
