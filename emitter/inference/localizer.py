@@ -18,7 +18,7 @@ from emitter.core.decoding import Thresholds, decode
 from emitter.core.errors import require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
-from emitter.inference.checks import FrameChecks, check_size
+from emitter.inference.checks import FrameChecks, check_sample, check_size
 from emitter.inference.tiling import MovieNetwork, predict
 from emitter.io.movie import Movie
 
@@ -70,7 +70,8 @@ class Localizer:
         """
         check_size(movie)
         self.camera.check_frame(movie.height, movie.width)
-        checks = FrameChecks(movie.name, self.trained_background)
+        check_sample(movie, lambda counts: self._photons(counts).cpu().numpy(), self.trained_background)
+        checks = FrameChecks(movie.name)
         block = max(1, self.compute.batch_px // (movie.height * movie.width))
         for start in range(0, movie.n_frames, block):
             stop = min(start + block, movie.n_frames)
@@ -83,16 +84,22 @@ class Localizer:
         first, last = int(window_BT.min()), int(window_BT.max())
         counts_FHW = movie.read(first, last + 1)
         own = slice(start - first, stop - first)
+        checks(counts_FHW[own], movie.frame_numbers[start:stop])
         with torch.inference_mode():
-            counts = torch.from_numpy(counts_FHW.astype(np.float32)).to(self.compute.device)
-            photons_FHW = self.camera.to_photons(counts)
-            checks(counts_FHW[own], photons_FHW[own].cpu().numpy(), movie.frame_numbers[start:stop])
+            photons_FHW = self._photons(counts_FHW)
             window = torch.from_numpy(window_BT - first).to(self.compute.device)
-            with torch.autocast(counts.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"):
+            with torch.autocast(
+                photons_FHW.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"
+            ):
                 maps_B6HW = predict(self.network, photons_FHW, window, self.compute.batch_px)
             emitters = decode(maps_B6HW, self.scaling, self.thresholds, self.network.cells_px[-1])
         frames = movie.frame_numbers[start:stop]
         return EmitterTable.from_emitters(emitters, self.pixel_size, frames.tolist()).sorted()
+
+    def _photons(self, counts_FHW: np.ndarray) -> Tensor:
+        """Photons (F, H, W), on the device."""
+        counts = torch.from_numpy(counts_FHW.astype(np.float32)).to(self.compute.device)
+        return self.camera.to_photons(counts)
 
 
 def windows(frame_numbers: np.ndarray, start: int, stop: int, n_frames: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
+from emitter.inference.checks import check_sample
 from emitter.inference.localizer import Compute, Localizer, windows
+from emitter.io.movie import ArrayMovie
 from emitter.io.movies import open_movie
 
 PIXEL = PixelSize(100.0, 160.0)
@@ -135,7 +138,8 @@ def refused(frames: np.ndarray, match: str) -> None:
 
 
 def test_constant_frames_are_refused_or_counted(caplog: pytest.LogCaptureFixture) -> None:
-    refused(np.full((5, 20, 20), 37, np.uint16), "first 5 frames .* constant .* 37")
+    refused(np.full((5, 20, 20), 37, np.uint16), "all 5 frames .* constant .* 37")
+    refused(np.full((50, 20, 20), 37, np.uint16), "20 frames spread over 50 frames .* constant .* 37")
     frames = movie_of([(0, 3, 3), (4, 3, 3)])
     frames[2] = 11
     with caplog.at_level(logging.WARNING):
@@ -159,10 +163,31 @@ def test_nan_names_the_frame_as_the_table_would() -> None:
     refused(frames, "frame 5 .* 3 pixels .*NaN")
 
 
+def test_a_closed_shutter_at_the_start_of_a_large_movie_is_no_reason_to_refuse_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frames = movie_of([(4, 3, 3)], (30, 30, 50))
+    frames[0] = 0  # below the baseline, and alone in its block
+    with caplog.at_level(logging.WARNING):
+        assert whole_table(frames, batch_px=1500).frame.tolist() == [4]
+    assert [record.message[:9] for record in caplog.records] == ["1 frames "]
+
+
+def test_a_sample_is_looked_at_one_frame_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    movie = ArrayMovie(movie_of([], (400, 8, 8)))
+    read = []
+    original = movie.read
+    monkeypatch.setattr(movie, "read", lambda a, b: read.append((a, b)) or original(a, b))
+    check_sample(movie, lambda counts: (counts - 10.0) * 2, (1.0, 9.0))
+    assert len(read) == 20
+    assert (read[0], read[-1]) == ((0, 1), (399, 400))
+    assert all(b == a + 1 for a, b in read)
+
+
 def test_wrong_camera_units_name_the_setting(caplog: pytest.LogCaptureFixture) -> None:
     refused(
         np.random.default_rng(0).integers(0, 9, (5, 20, 20)).astype(np.uint16),
-        "negative everywhere.*baseline_adu",
+        "100.0 % .* negative.*camera.baseline_adu.*baseline_adu=",
     )
     frames = np.random.default_rng(0).integers(8, 11, (5, 20, 20)).astype(np.uint16)
     frames[:, :9] = 9
@@ -170,6 +195,41 @@ def test_wrong_camera_units_name_the_setting(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING):
         assert len(whole_table(frames)) == 0
     assert "baseline_adu" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "baseline_adu", "photons_per_adu", "verdict"),
+    [
+        ("c16_mt0n1ld_as/frames", 100, 1 / 6, "silent"),
+        ("c16_mt0n1ld_as/frames", 600, 1 / 6, "silent"),  # too low a baseline shows as background only
+        ("c16_mt0n1ld_as/frames", 800, 1 / 6, "warned"),
+        ("c16_mt0n1ld_as/frames", 1100, 1 / 6, "refused"),  # peaks of emitters are still above zero
+        ("deepstorm3d_tetrapod", 50, 1 / 6, "warned"),
+        ("deepstorm3d_tetrapod", 100, 1 / 6, "warned"),  # background-subtracted: must run
+        ("deepstorm3d_tetrapod", 100, 1.0, "warned"),
+        ("deepstorm3d_tetrapod", 200, 1 / 6, "refused"),
+        ("storm_analysis/test_300x200.dax", 100, 1.0, "silent"),
+        ("storm_analysis/test_300x200.dax", 200, 1.0, "refused"),
+        ("picasso/testdata.raw", 100, 0.5, "silent"),
+        ("picasso/testdata.raw", 400, 0.5, "refused"),
+    ],
+)
+def test_wrong_baselines_of_real_movies(
+    data_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    baseline_adu: float,
+    photons_per_adu: float,
+    verdict: str,
+) -> None:
+    with open_movie(data_dir / name) as movie, caplog.at_level(logging.WARNING):
+        try:
+            check_sample(movie, lambda counts: (counts - float(baseline_adu)) * photons_per_adu, (1.0, 200.0))
+            found = "warned" if "baseline_adu" in caplog.text else "silent"
+        except EmitterError as error:
+            assert "camera.baseline_adu" in str(error)
+            found = "refused"
+    assert found == verdict
 
 
 @pytest.mark.parametrize(("shift", "warned"), [(0, False), (30, True)])
