@@ -128,7 +128,8 @@ def _damage_reported(path: Path) -> Iterator[None]:
 def _frames_shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, int, int]:
     """(T, H, W) of a series; any one axis beside rows and columns counts as the frames."""
     shape, axes = series.shape, series.axes
-    if axes == "SYX" and series.dtype.itemsize > 1 and series.dataoffset is not None:
+    by_tifffile = series.kind == "shaped"  # tifffile's own description of the array
+    if axes == "SYX" and by_tifffile and series.dtype.itemsize > 1 and series.dataoffset is not None:
         axes = "TYX"  # not colour: how tifffile long stored a movie of 3 or 4 frames, as planes of one page
     if "S" in axes:
         raise EmitterError(f"{path} is a colour image (axes {axes}, shape {shape}): give a grey-scale movie")

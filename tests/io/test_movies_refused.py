@@ -88,6 +88,12 @@ def test_colour_image(tmp_path: Path) -> None:
     refused(tmp_path / "rgb.tif", "rgb.tif", "colour")
 
 
+def test_colour_image_in_planes(tmp_path: Path) -> None:
+    options = {"photometric": "rgb", "planarconfig": "separate", "metadata": None, "software": False}
+    tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((3, 12, 10), np.uint16), **options)
+    refused(tmp_path / "rgb.tif", "rgb.tif", "colour")
+
+
 def test_not_an_image(tmp_path: Path) -> None:
     for content in (b"", b"frame,x,y\n1,2,3\n", b"II*\0nonsense that follows the magic"):
         (tmp_path / "notes.tif").write_bytes(content)

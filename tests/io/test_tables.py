@@ -159,6 +159,13 @@ def test_insight3_needs_a_pixel_size_and_whole_records(data_dir: Path, tmp_path:
         (b"frame,x_nm,y_nm\n0,1.5,2\n1,,2\n", ["row 2", "no number", "x_nm"]),
         (b"frame,x_nm,y_nm\n0,1,2\n0.5,1,2\n", ["row 2", "frame 0.5"]),
         (b"frame,xnano,ynano\n0,1,2\n", ["frame 0", "from 1"]),
+        (b"frame,x_nm,y_nm\n1,1,5,2,5\n2,2,5,3,5\n", ["row 1", "5 cells", "header 3", "decimal"]),
+        (b"frame,x_nm,y_nm\n1,1,5\n2,2,3,5\n", ["row 2", "4 cells", "decimal"]),
+        (b"frame,x_nm,y_nm\n1,1,5,,2\n", ["row 1", "5 cells"]),
+        (b"frame;x_nm;y_nm\n1;1,5;2,5\n", ["row 1", "'1,5'", "decimal point"]),
+        (b"frame,x_nm,y_nm,frame\n1,1,2,1\n", ["'frame' twice"]),
+        (b"frame,x_nm,y_nm\n0,1,2\n1e30,1,2\n", ["row 2", "frame 1e+30", "2147483647"]),
+        (b"frame,x_nm,y_nm\n2147483648,1,2\n", ["row 1", "2147483647"]),
     ],
 )
 def test_wrong_tables_are_refused_in_one_sentence(tmp_path: Path, content: bytes, words: list[str]) -> None:
@@ -169,6 +176,30 @@ def test_wrong_tables_are_refused_in_one_sentence(tmp_path: Path, content: bytes
     assert "table.csv" in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("surplus", [[], [""], ["", " "]], ids=len)
+def test_separators_and_blank_cells_beyond_the_header(
+    tmp_path: Path, separator: str, surplus: list[str]
+) -> None:
+    rows = [
+        ["frame", "x_nm", "y_nm", "z_nm"],
+        ["3", "1.5", "2.5", "", *surplus],
+        ["2147483647", "3.5", "4.5", "7"],
+        ["4", "5.5", "6.5"],
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(separator.join(row) for row in rows) + "\n")
+    table = read_table(tmp_path / "table.csv")
+    assert table.frame.tolist() == [3, 2**31 - 1, 4]
+    assert table.x_nm.tolist() == [1.5, 3.5, 5.5]
+    np.testing.assert_array_equal(table.z_nm, [np.nan, 7, np.nan])
+
+
+def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(",frame,x_nm,y_nm,,\n7,0,1,2,,\n8,1,3,4,,9\n")
+    table = read_table(tmp_path / "table.csv")
+    assert (table.frame.tolist(), table.x_nm.tolist(), table.y_nm.tolist()) == ([0, 1], [1, 3], [2, 4])
 
 
 def test_missing_table(tmp_path: Path) -> None:
