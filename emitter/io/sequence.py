@@ -2,15 +2,18 @@
 
 Files of one frame each keep the numbers of their names: when the numbering has a 0, file n is frame n;
 otherwise it starts at 1 (or later) and file n is frame n − 1, so that ``00001.tif`` is frame 0 inside and
-frame 1 in the ThunderSTORM table. Missing numbers stay missing. Stacks are laid end to end in the natural
-order of their names.
+frame 1 in the ThunderSTORM table. Missing numbers stay missing. One file alone is frame 0 inside, whatever
+its name says: one name does not tell which of its numbers counts frames. Stacks are laid end to end in the
+natural order of their names.
 
 Shape suffixes: T frames, H rows, W columns.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +21,8 @@ import numpy as np
 
 from emitter.core.errors import EmitterError
 from emitter.io.movie import Movie, blocks
+
+log = logging.getLogger(__name__)
 
 
 class SequenceMovie(Movie):
@@ -41,8 +46,29 @@ class SequenceMovie(Movie):
             sizes = ", ".join(f"{path.name} {h}×{w} {dtype}" for (h, w, dtype), path in kinds.items())
             raise EmitterError(f"the files of {name} differ in frame size or type ({sizes}): give one movie")
         height, width, dtype = next(iter(kinds))
-        numbers = _numbers(self._paths) if max(self._lengths) == 1 else None
-        super().__init__(name, (sum(self._lengths), height, width), dtype, numbers)
+        super().__init__(name, (sum(self._lengths), height, width), dtype, self._numbers(name))
+
+    def _numbers(self, name: str) -> np.ndarray | None:
+        """Frame numbers from the names, or None, with a warning where names seem to hold them."""
+        if max(self._lengths) == 1:
+            numbers, stray = _numbers_of(self._paths)
+            reason = "does not fit the names of the others, in which one number counts the frames"
+        else:
+            numbers, stray = None, self._paths[int(np.argmax(self._lengths))]
+            reason = f"holds {max(self._lengths)} frames and most of the others one"
+            if 2 * self._lengths.count(1) <= len(self._lengths):  # stacks
+                return None
+        if stray is not None and len(self._paths) > 1:
+            log.warning(
+                "%s of %s %s: the frames are numbered from 1 in the order of the names, leave that file out to "
+                "keep the numbers of the names",
+                stray.name,
+                name,
+                reason,
+            )
+        elif stray is not None:
+            log.warning("%s is the only file of %s: it is numbered as frame 1", stray.name, name)
+        return numbers
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         return np.concatenate([self._part(k).read(a, b) for k, a, b in blocks(self._lengths, start, stop)])
@@ -65,17 +91,29 @@ def natural_key(path: Path) -> tuple[str, list[tuple[int, int, str]]]:
     return str(path.parent), [(0, int(t), t) if t.isdigit() else (1, 0, t) for t in tokens if t]
 
 
-def _numbers(sorted_paths: Sequence[Path]) -> np.ndarray | None:
-    """Frame numbers from names that differ in exactly one number; None when they do not."""
-    if len(sorted_paths) < 2:
-        return None
-    tokens = [re.split(r"(\d+)", path.stem) for path in sorted_paths]
-    if len({len(name) for name in tokens}) > 1:
-        return None
-    varying = [column for column in zip(*tokens, strict=True) if len(set(column)) > 1]
-    if len(varying) != 1 or not all(token.isdigit() for token in varying[0]):
-        return None
-    numbers = np.array([int(token) for token in varying[0]], dtype=np.int64)
-    if len(set(numbers.tolist())) < len(numbers):
-        return None
-    return numbers if numbers.min() == 0 else numbers - 1
+def _numbers_of(paths: Sequence[Path]) -> tuple[np.ndarray | None, Path | None]:
+    """Frame numbers from names that differ in exactly one number; else None and the file that breaks this.
+
+    A file alone breaks it when its name holds any number.
+    """
+    found = [_numbers_in(path.stem) for path in paths]
+    shared = Counter(around for numbers in found for around in numbers)
+    if len(paths) == 1 or not shared:
+        return None, next((path for path, numbers in zip(paths, found, strict=True) if numbers), None)
+    around, _ = shared.most_common(1)[0]
+    taken: set[int] = set()
+    for path, numbers in zip(paths, found, strict=True):
+        if around not in numbers or numbers[around] in taken:
+            return None, path
+        taken.add(numbers[around])
+    in_order = np.array([numbers[around] for numbers in found], dtype=np.int64)
+    return (in_order if in_order.min() == 0 else in_order - 1), None
+
+
+def _numbers_in(stem: str) -> dict[tuple[str, str], int]:
+    """The numbers of a name, without those too long to count frames (dates), by what stands around them."""
+    return {
+        (stem[: digits.start()], stem[digits.end() :]): int(digits[0])
+        for digits in re.finditer(r"\d+", stem)
+        if int(digits[0]) < 2**31
+    }

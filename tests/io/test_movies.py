@@ -113,6 +113,42 @@ def test_a_folder_of_stacks_is_laid_end_to_end(tmp_path: Path) -> None:
         np.testing.assert_array_equal(movie.read(10, 15), FRAMES[10:15])
 
 
+@pytest.mark.parametrize(
+    ("names", "stray"),
+    [
+        (["img_3", "img_5", "img_9", "dark"], "dark.tif"),
+        (["img_3", "img_5", "img_9", "img_5 copy"], "img_5 copy.tif"),
+        (["img_3", "img_5", "run2_img_9"], "run2_img_9.tif"),
+        (["img_3", "img_5", "img_05"], "img_5.tif"),  # the same number twice
+        (["a1_3", "a1_5", "a2_7"], "a2_7.tif"),
+        (["img_3"], "img_3.tif is the only file"),
+        (["alpha", "beta"], None),
+        (["img_20260131120000000001", "img_20260131120000000002"], None),
+        (["img_3", "img_5", "img_9"], None),
+    ],
+)
+def test_a_file_that_breaks_the_numbers_of_the_names_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], stray: str | None
+) -> None:
+    for k, name in enumerate(names):
+        tifffile.imwrite(tmp_path / f"{name}.tif", FRAMES[k])
+    with open_movie(tmp_path) as movie:
+        kept = names == ["img_3", "img_5", "img_9"]
+        np.testing.assert_array_equal(movie.frame_numbers, [2, 4, 8] if kept else np.arange(len(names)))
+    assert len(caplog.records) == (stray is not None)
+    assert (stray or "") in caplog.text
+
+
+def test_a_stack_among_single_frames_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for k in (3, 5, 9):
+        tifffile.imwrite(tmp_path / f"img_{k}.tif", FRAMES[k])
+    tifffile.imwrite(tmp_path / "img_4.tif", FRAMES[:6])
+    with open_movie(tmp_path) as movie:
+        np.testing.assert_array_equal(movie.frame_numbers, np.arange(9))
+    assert "img_4.tif" in caplog.text
+    assert "6 frames" in caplog.text
+
+
 @given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6), data=st.data())
 def test_blocks_of_parts_are_the_slice_of_the_whole(lengths: list[int], data: st.DataObject) -> None:
     parts = np.split(np.arange(sum(lengths)), np.cumsum(lengths)[:-1])
