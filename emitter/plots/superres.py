@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 MAX_SIDE_PX = 3000  # bounds the memory: about 0.3 GB
 _MIN_SIDE_PX = 480  # smaller images are enlarged, so that the labels can be read
+_SCREEN_PX = (
+    1000  # about what is seen of a side: a larger image is blurred so that this does not hide localizations
+)
 _BRIGHTEST_PERCENTILE = 99.0  # of the pixels that hold anything: shown at full brightness
 _DPI = 100
 _DENSITY_COLOURS = colormaps["inferno"]
@@ -38,8 +41,8 @@ class SuperResImage:
 
     Args:
         field_nm: width and height of the field.
-        pixel_nm: pixel of the image, and standard deviation of the blur; made larger for a field that would need more
-            than ``MAX_SIDE_PX`` pixels.
+        pixel_nm: pixel of the image, made larger for a field that would need more than ``MAX_SIDE_PX`` pixels. The
+            blur's standard deviation is one pixel, or a thousandth of the longer side where that is more.
         z_range_nm: lowest and highest z of the colour scale; None for a 2D image.
     """
 
@@ -54,6 +57,7 @@ class SuperResImage:
             )
         width, height = (max(1, math.ceil(side / self.pixel_nm - 1e-9)) for side in field_nm)
         self._count_HW = np.zeros((height, width), np.float32)
+        self._blur_px = max(1.0, max(width, height) / _SCREEN_PX)
         self._z_range_nm = z_range_nm
         self._z_sum_HW = None if z_range_nm is None else np.zeros((height, width), np.float32)
 
@@ -69,13 +73,14 @@ class SuperResImage:
 
     def rgb(self) -> np.ndarray:
         """The image, (H, W, 3) uint8: brightness is density, hue is the mean z (one colour scale in 2D)."""
-        density_HW = gaussian_filter(self._count_HW, 1.0)
-        lit = density_HW > 0.01 * density_HW.max()
+        density_HW = gaussian_filter(self._count_HW, self._blur_px)
+        # Against one localization's peak, not the brightest: a bead that stays on must not hide the rest.
+        lit = density_HW > 0.1 / (2 * math.pi * self._blur_px**2)
         top = float(np.percentile(density_HW[lit], _BRIGHTEST_PERCENTILE)) if lit.any() else 1.0
         brightness_HW = np.clip(density_HW / top, 0, 1) ** 0.6  # below 1: thin structures beside dense ones
         if self._z_sum_HW is None or self._z_range_nm is None:
             return _colours(_DENSITY_COLOURS, brightness_HW)
-        z_nm_HW = gaussian_filter(self._z_sum_HW, 1.0) / np.maximum(density_HW, 1e-6)
+        z_nm_HW = gaussian_filter(self._z_sum_HW, self._blur_px) / np.maximum(density_HW, 1e-6)
         low, high = self._z_range_nm
         hue_HW3 = _colours(_Z_COLOURS, (z_nm_HW - low) / max(high - low, 1e-9))
         return (hue_HW3 * brightness_HW[..., None]).astype(np.uint8)

@@ -64,6 +64,21 @@ def test_large_fields_stay_bounded_and_keep_their_shape() -> None:
     assert image.pixel_nm == pytest.approx(200_000 / MAX_SIDE_PX)
 
 
+@pytest.mark.parametrize("bead", [False, True], ids=["alone", "beside a bead that never bleaches"])
+def test_single_localizations_of_a_large_field_are_seen_at_screen_size(bead: bool) -> None:
+    image = SuperResImage((30_000, 30_000), pixel_nm=10)
+    places = np.arange(1005.0, 29_000, 1500)
+    x, y = (side.ravel() for side in np.meshgrid(places, places))
+    image.add(table(x, y, np.zeros(len(x))))
+    if bead:
+        image.add(table([15_005 + 600.0] * 20_000, [15_005.0] * 20_000, [0.0] * 20_000))
+    rgb = image.rgb()
+    screen = rgb.reshape(1000, 3, 1000, 3, 3).mean(axis=(1, 3)).max(axis=2)  # on a screen of 1000 pixels
+    column, row = (x // 30).astype(int), (y // 30).astype(int)
+    assert screen[row, column].min() > 0.3 * 255
+    assert screen[100, 50] <= 3  # between them: the darkest colour
+
+
 @pytest.mark.parametrize("z_range_nm", [None, (-500.0, 500.0)])
 @pytest.mark.parametrize("n", [0, 40])
 def test_png_shows_the_image_and_a_scale_bar_of_the_right_length(
