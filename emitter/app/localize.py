@@ -32,6 +32,7 @@ class Settings:
     output: Path
     threshold: float | None = None
     baseline_adu: float | None = None
+    frame_size_px: tuple[int, int] | None = None
     superres_nm: float | None = 10.0
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -46,6 +47,10 @@ class Settings:
         require(
             self.superres_nm is None or self.superres_nm > 0,
             f"superres_nm is {self.superres_nm}: give the pixel of the image in nm, or null for no image",
+        )
+        require(
+            self.frame_size_px is None or min(self.frame_size_px) >= 1,
+            f"frame_size_px is {self.frame_size_px}: give [rows, columns] of the .dax movie's frames",
         )
         require(
             self.device != "gpu" or torch.cuda.is_available(),
@@ -72,7 +77,7 @@ def run(settings: Settings) -> dict[str, Any]:
     output = prepare_output(settings.output)
     bundle = load_bundle(settings.checkpoint)
     localizer = build_localizer(bundle, settings)
-    with open_movie(settings.movie) as movie:
+    with open_movie(settings.movie, settings.frame_size_px) as movie:
         field_nm = bundle.pixel_size.to_nm(float(movie.width), float(movie.height))
         z_range_nm = bundle.simulation.z_range_nm if bundle.is_3d else None
         image = None

@@ -27,7 +27,7 @@ def open_movie(source: Source, frame_shape_HW: tuple[int, int] | None = None) ->
         source: a TIFF, BigTIFF or OME-TIFF stack, ``.dax``, Picasso ``.raw`` or ``.npy``; a folder of TIFFs,
             a glob or a list of files (taken in the natural order of their names); or an array (H, W) or
             (T, H, W).
-        frame_shape_HW: rows and columns of a ``.dax`` that has no ``.inf``.
+        frame_shape_HW: rows and columns of a ``.dax`` that has no ``.inf``; refused with any other format.
 
     Raises:
         EmitterError: with the file and the reason, when it is not a movie that can be read whole.
@@ -71,6 +71,10 @@ def _open_file(path: Path, frame_shape_HW: tuple[int, int] | None = None, follow
     suffix = path.suffix.lower()
     if suffix == ".dax":
         return open_dax(path, frame_shape_HW)
+    if frame_shape_HW is not None:
+        raise EmitterError(
+            f"{path} tells its frame size itself: leave frame_size_px out, it is for .dax files"
+        )
     if suffix == ".raw":
         return open_picasso_raw(path)
     if suffix == ".npy":

@@ -35,7 +35,7 @@ def open_dax(path: Path, frame_shape_HW: tuple[int, int] | None = None) -> Movie
     if not info.is_file():
         raise EmitterError(
             f"{path} has no {info.name} beside it: write that text file with the line "
-            "'frame dimensions = WIDTH x HEIGHT'"
+            "'frame dimensions = WIDTH x HEIGHT', or give localize.py frame_size_px=[ROWS,COLUMNS]"
         )
     entries = _entries(info, "=")
     size = re.fullmatch(r"(\d+)\s*x\s*(\d+)", entries.get("frame dimensions", ""))

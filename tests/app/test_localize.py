@@ -48,7 +48,7 @@ class Marker(nn.Module):
 
 
 def bundle_of(network: Any, z_range_nm: tuple[float, float] = (-500, 500), pixel_nm: float = 100) -> Bundle:
-    camera = Camera.build(CameraSettings(kind="ideal", pixel_size_nm=pixel_nm, baseline_adu=100))
+    camera = Camera.build(CameraSettings(kind="scmos", pixel_size_nm=pixel_nm, baseline_adu=100))
     return Bundle(
         network,
         Scaling(),
@@ -141,6 +141,15 @@ def test_interruption_keeps_what_was_found_and_says_where(
     assert "locs.csv.partial" in caplog.text
 
 
+def test_dax_without_inf_takes_its_frame_size_from_the_settings(tmp_path: Path, marker: Marker) -> None:
+    tifffile.imread(movie_at(tmp_path / "movie.tif")).astype(">u2").tofile(tmp_path / "movie.dax")
+    dax = str(tmp_path / "movie.dax")
+    with pytest.raises(EmitterError, match=r"movie\.inf.*frame_size_px"):
+        run(settings(tmp_path, movie=dax))
+    assert run(settings(tmp_path, movie=dax, frame_size_px=(32, 40)))["n_emitters"] == 12
+    np.testing.assert_allclose(read_table(tmp_path / "locs.csv").x_nm, (np.arange(12) + 0.5) * 100)
+
+
 def test_bad_movie_leaves_nothing(tmp_path: Path, marker: Marker) -> None:
     tifffile.imwrite(tmp_path / "movie.tif", np.full((5, 20, 20), 7, np.uint16))
     for movie, match in (("movie.tif", "constant"), ("nope.tif", "does not exist")):
@@ -177,6 +186,7 @@ def test_overrides_reach_the_camera_and_the_thresholds(tmp_path: Path, marker: M
         ({"threshold": 1.5}, "threshold"),
         ({"superres_nm": -1.0}, "superres_nm"),
         ({"batch_px": 3}, "batch_px"),
+        ({"frame_size_px": (0, 40)}, "frame_size_px"),
     ],
 )
 def test_settings_out_of_range(tmp_path: Path, changes: dict[str, Any], match: str) -> None:

@@ -83,6 +83,12 @@ def test_flat_movie_without_its_text_file(tmp_path: Path) -> None:
         refused(tmp_path / name, info, "lacks")
 
 
+def test_frame_size_of_a_movie_that_tells_its_own(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "movie.tif", FRAME)
+    with pytest.raises(EmitterError, match=r"movie\.tif tells its frame size itself.*frame_size_px"):
+        open_movie(tmp_path / "movie.tif", frame_shape_HW=FRAME.shape)
+
+
 def test_colour_image(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((12, 10, 3), np.uint8), photometric="rgb")
     refused(tmp_path / "rgb.tif", "rgb.tif", "colour")
