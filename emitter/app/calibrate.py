@@ -50,8 +50,8 @@ class Settings:
             "z_step_nm is not given: give the step between the bead stack's slices in nm, as z_step_nm=10",
         )
         require(
-            Path(self.output).suffix.lower() != ".png",
-            f"output is {self.output}: give the name of the PSF's file, such as psf.h5; its figure takes .png",
+            Path(self.output).suffix.lower() in (".h5", ".hdf5"),
+            f"output is {self.output}: give the name of a .h5 file, such as psf.h5; its figure takes .png",
         )
         self.calibration()
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -47,6 +47,7 @@ def known_settings(conf: Path, program: str, arguments: Sequence[str]) -> list[s
     """Dotted names of every setting and group, with the groups chosen as in ``arguments`` where possible."""
     groups = sorted(folder.relative_to(conf).as_posix() for folder in conf.rglob("*/") if folder.is_dir())
     groups = [group for group in groups if not group.startswith("hydra")]
+    groups = [group for group in groups if group in _groups_of(conf / f"{program}.yaml")]
     chosen = [one for one in arguments if one.partition("=")[0].lstrip("+") in groups and "," not in one]
     with initialize_config_dir(str(conf), version_base="1.3"):
         try:
@@ -55,6 +56,15 @@ def known_settings(conf: Path, program: str, arguments: Sequence[str]) -> list[s
             config = compose(program)
     plain = OmegaConf.to_container(config, resolve=False)
     return [*_dotted(plain), *groups]
+
+
+def _groups_of(path: Path) -> set[str]:
+    """The groups that a program's defaults list chooses from."""
+    entries = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path), resolve=False)).get(
+        "defaults", []
+    )
+    chosen = [str(next(iter(entry))) for entry in entries if isinstance(entry, Mapping)]
+    return {one.removeprefix("override ").removeprefix("optional ").partition("@")[0] for one in chosen}
 
 
 def _dotted(node: Any, prefix: str = "") -> list[str]:

@@ -114,14 +114,22 @@ def evaluate_tables(settings: Settings) -> dict[str, Any]:
             f"field_size_nm is not given: from the largest coordinates it is taken as {field_nm[0]:g} × "
             f"{field_nm[1]:g} nm, so the border at the right and the bottom may be a little too wide"
         )
-    offset_nm = None
+    offset_nm, before = None, 0
     if settings.remove_offset:
         offset_nm = estimate_offset(predicted, truth, protocol, field_nm)
+        before = score(predicted, truth, protocol, field_nm)["n_matched"]
         predicted = without_offset(predicted, offset_nm)
         notes.append(
             "a constant offset of x {:+.1f}, y {:+.1f}, z {:+.1f} nm was taken off".format(*offset_nm)
+            if before
+            else "nothing is matched, so no offset could be found"
         )
     metrics = score(predicted, truth, protocol, field_nm)
+    if settings.remove_offset and metrics["n_matched"] < before:
+        notes.append(
+            f"with the offset taken off only {metrics['n_matched']} pairs are left of {before}: "
+            "the pairs it was estimated from are probably wrong, score without remove_offset"
+        )
     note = offset_note(metrics)
     if note and not settings.remove_offset:
         notes.append(f"{note} (remove_offset=true takes it off before matching)")

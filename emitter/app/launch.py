@@ -55,6 +55,9 @@ def launch(program: str) -> None:
     # before torch comes in: a thread that waits for the others stops spinning sooner, a quarter less CPU time a step
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its errors through, to be worded here
+    for argument in sys.argv[1:]:
+        if argument.startswith("="):  # Hydra itself fails on it
+            _end(program, EmitterError(f"'{argument}' has no name: write name=value, without blanks"))
     main = hydra.main(config_path=str(conf_dir()), config_name=program, version_base="1.3")
     try:
         main(lambda config: _job(program, config))()

@@ -19,6 +19,7 @@ from emitter.io.movie import Movie
 from emitter.io.movies import open_movie
 from emitter.io.thunderstorm import TableWriter
 from emitter.plots.superres import SuperResImage
+from emitter.simulation.camera import MAX_ADU
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,12 @@ class Settings:
             f"threshold is {self.threshold}: give a probability between 0 and 1",
         )
         require(
-            self.superres_nm is None or self.superres_nm > 0,
-            f"superres_nm is {self.superres_nm}: give the pixel of the image in nm, or null for no image",
+            self.superres_nm is None or 0 < self.superres_nm <= 1000,
+            f"superres_nm is {self.superres_nm}: give the pixel of the image, up to 1000 nm, or null for no image",
+        )
+        require(
+            self.baseline_adu is None or 0 <= self.baseline_adu < MAX_ADU,
+            f"baseline_adu is {self.baseline_adu}: give the counts of a dark frame, 0 or more",
         )
         require(
             self.frame_size_px is None or min(self.frame_size_px) >= 1,

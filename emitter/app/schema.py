@@ -38,6 +38,22 @@ def build(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
     return result
 
 
+def to_plain(settings: Any) -> Any:
+    """The mapping from which ``build`` makes the same settings again."""
+    if is_dataclass(settings):
+        kind = getattr(settings, "kind", None)
+        plain = {"kind": kind} if isinstance(kind, str) else {}
+        return {
+            **plain,
+            **{field.name: to_plain(getattr(settings, field.name)) for field in fields(settings)},
+        }
+    if isinstance(settings, Mapping):
+        return {key: to_plain(value) for key, value in settings.items()}
+    if isinstance(settings, (list, tuple)):
+        return [to_plain(value) for value in settings]
+    return str(settings) if isinstance(settings, Path) else settings
+
+
 def _convert(kind: Any, value: Any, where: str) -> Any:
     """``value`` as the annotated type ``kind``."""
     members = list(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else [kind]
@@ -58,7 +74,16 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         # A bool is an int to Python, but not to a user.
         if isinstance(value, bool) == (member is bool) and isinstance(value, _ACCEPTED.get(member, bool)):
             return member(value)
-    raise SettingsError(f"{where or 'the configuration'} is {value!r}: give {_describe(kind)}")
+    quoted = (
+        f", in quotes: '{where}=\"{value}\"'"
+        if isinstance(value, int | float) and _takes_text(members)
+        else ""
+    )
+    raise SettingsError(f"{where or 'the configuration'} is {value!r}: give {_describe(kind)}{quoted}")
+
+
+def _takes_text(members: list[Any]) -> bool:
+    return str in members or Path in members
 
 
 def _convert_tuple(kind: Any, values: Iterable[Any], where: str) -> tuple[Any, ...]:

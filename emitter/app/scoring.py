@@ -12,6 +12,7 @@ from typing import Any
 from rich import get_console
 from rich.table import Table
 
+from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.io.files import prepare_output, replacing
 from emitter.metrics.crlb import CRLB, crlb_ratios
@@ -69,6 +70,11 @@ def score(
     """
     threshold = photon_threshold(truth, protocol, field_nm)
     counted = count(predicted, truth, protocol, field_nm, threshold)
+    if counted.n_truth == 0:
+        raise EmitterError(
+            f"protocol {protocol.name} leaves no true emitter to score ({describe_border(protocol, field_nm)}): "
+            "check field_size_nm and the units of the truth, or give protocol=plain"
+        )
     result: dict[str, Any] = scores(sums(predicted, truth, counted, protocol.axial))
     result["protocol"] = protocol.name
     if bound is not None:
@@ -83,6 +89,13 @@ def score(
         "field_size_nm": None if field_nm is None else list(field_nm),
     }
     return result
+
+
+def describe_border(protocol: Protocol, field_nm: FieldNm | None) -> str:
+    """What the border rule keeps."""
+    if field_nm is None or protocol.border_nm == 0:
+        return "no border"
+    return f"a border of {protocol.border_nm:g} nm in a field of {field_nm[0]:g} × {field_nm[1]:g} nm"
 
 
 def offset_note(result: dict[str, Any]) -> str | None:

@@ -17,13 +17,14 @@ from emitter.io.tables import write_table
 from emitter.psf import build
 from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
 from emitter.psf.spline import SplineSettings
-from emitter.simulation.camera import Camera, CameraSettings
+from emitter.simulation.camera import MAX_ADU, Camera, CameraSettings
 from emitter.simulation.settings import SimulationSettings
 from emitter.simulation.simulator import Simulator
 
 log = logging.getLogger(__name__)
 
 _BIGTIFF_FROM_BYTES = 2**32 - 2**25
+_CLIPPED_WARNING = 0.001
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         require(self.n_frames >= 1, f"n_frames is {self.n_frames}: give 1 or more")
-        require(self.seed >= 0, f"seed is {self.seed}: give 0 or more")
+        require(0 <= self.seed < 2**63, f"seed is {self.seed}: give a number from 0 to 2^63 - 1")
         require(
             self.output.suffix in (".tif", ".tiff"),
             f"output is '{self.output}': give the name of a .tif file",
@@ -52,11 +53,13 @@ def run(settings: Settings) -> None:
     output = prepare_output(settings.output)
     camera = Camera.build(settings.camera)
     simulation = settings.simulation
-    if settings.frame_size_px is not None:
-        simulation = replace(simulation, frame_size_px=settings.frame_size_px)
+    # a camera with maps makes frames of their size, which is what a network for it takes
+    frame_size_px = settings.frame_size_px or camera.map_shape or simulation.frame_size_px
+    simulation = replace(simulation, frame_size_px=frame_size_px)
     simulator = Simulator(simulation, build(settings.psf, camera.pixel_size), camera)
     height, width = simulation.frame_size_px
     truth = []
+    n_clipped = 0
     large = 2 * height * width * settings.n_frames > _BIGTIFF_FROM_BYTES
     with (
         replacing(output) as temporary,
@@ -65,10 +68,16 @@ def run(settings: Settings) -> None:
     ):
         task = bar.add_task("simulating", total=settings.n_frames)
         for counts_nHW, emitters in simulator.movie(settings.seed, settings.n_frames):
+            n_clipped += int((counts_nHW >= MAX_ADU).sum())
             for frame_HW in counts_nHW.numpy().astype(np.uint16):
                 tiff.write(frame_HW, contiguous=True)
             truth.append(EmitterTable.from_emitters(emitters, camera.pixel_size))
             bar.advance(task, len(counts_nHW))
+    share = n_clipped / (settings.n_frames * height * width)
+    if share > _CLIPPED_WARNING:
+        log.warning(
+            "%.1f %% of the pixels are saturated: lower the flux, or raise camera.e_per_adu", 100 * share
+        )
     truth_path = output.with_name(f"{output.stem}_truth.csv")
     table = EmitterTable.concatenate(truth)
     write_table(truth_path, table)

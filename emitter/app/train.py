@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
+from emitter.app.schema import build as build_settings
+from emitter.app.schema import to_plain
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError
-from emitter.inference.bundle import Bundle
+from emitter.inference.bundle import KEY, Bundle, read_checkpoint
+from emitter.io.files import prepare_output
 from emitter.models.backbone import count_macs_per_pixel, count_parameters
 from emitter.models.network import EmitterNetwork
 from emitter.models.settings import UNetSettings, VarSettings
@@ -26,6 +30,8 @@ from emitter.training.module import EmitterModule
 from emitter.training.settings import BudgetSettings, TrainingSettings, input_scaling_for, scaling_for
 
 log = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,11 @@ def new_bundle(settings: Settings) -> Bundle:
 
 def run(settings: Settings) -> float:
     """Train, say where the results are, and return the best validation efficiency (what a sweep maximises)."""
+    resume = None
+    if settings.resume is not None:
+        settings, resume = resumed(settings, Path(settings.resume).expanduser())
     run_dir = settings.run_dir
+    OmegaConf.save(OmegaConf.create(to_plain(settings)), prepare_output(run_dir / CONFIG))
     bundle = new_bundle(settings)
     training = settings.training
     simulator = Simulator(settings.simulation, bundle.psf, bundle.camera)
@@ -76,21 +86,30 @@ def run(settings: Settings) -> float:
         count_macs_per_pixel(network, network.n_frames) / 1e6,
     )
     job = Job(settings.name, run_dir, settings.budget, settings.trainer, settings.logger)
-    resume = None if settings.resume is None else last_checkpoint(Path(settings.resume))
     result = fit(EmitterModule(bundle, training), data, job, resume)
     log.info("best validation efficiency %.3f; results in %s", result, run_dir)
     return result
 
 
-def last_checkpoint(run: Path) -> Path:
-    """Where a run stopped.
+def resumed(settings: Settings, run_dir: Path) -> tuple[Settings, Path]:
+    """The settings that a run began with, but for the machine and the logger, and the checkpoint where it stopped.
 
     Raises:
-        EmitterError: when the folder holds no such checkpoint.
+        EmitterError: when the folder is none of a run that can go on.
     """
-    path = run if run.is_file() else run / "checkpoints" / "last.ckpt"
-    if not path.is_file():
+    if not run_dir.is_dir():
         raise EmitterError(
-            f"'{run}' holds no checkpoints/last.ckpt: give resume= the folder of an interrupted run"
+            f"resume is '{run_dir}' and there is no such folder: give the folder of an interrupted run"
         )
-    return path
+    checkpoint = run_dir / "checkpoints" / "last.ckpt"
+    if not (checkpoint.is_file() and (run_dir / CONFIG).is_file()):
+        raise EmitterError(
+            f"'{run_dir}' holds no checkpoints/last.ckpt and {CONFIG}: give resume= the folder of an interrupted run"
+        )
+    state = read_checkpoint(checkpoint)
+    if state["global_step"] == state[KEY].get("total_steps"):
+        raise EmitterError(
+            f"the run in '{run_dir}' is complete ({state['global_step']} steps): begin a new one"
+        )
+    began = build_settings(Settings, OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG)))  # type: ignore[arg-type]
+    return replace(began, run_dir=run_dir, trainer=settings.trainer, logger=settings.logger), checkpoint

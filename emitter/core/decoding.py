@@ -5,6 +5,7 @@ Shape suffixes: N emitters, B images, H rows and W columns of cells, 6 channels.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -55,12 +56,32 @@ def decode(maps_B6HW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px:
 
 def _find(p_BHW: Tensor, thresholds: Thresholds) -> tuple[Tensor, Tensor]:
     """Which cells are emitters, and the probability of each."""
-    peak_BHW = p_BHW >= F.max_pool2d(p_BHW, kernel_size=3, stride=1, padding=1)
+    peak_BHW = _peaks(p_BHW)
     second_BHW = ~peak_BHW & (p_BHW > thresholds.neighbour)
-    # only mass that no other emitter claims may be added
-    free_BHW = F.pad(p_BHW * ~(peak_BHW | second_BHW), (1, 1, 1, 1))
-    vertical = free_BHW[:, :-2, 1:-1] + free_BHW[:, 2:, 1:-1]
-    horizontal = free_BHW[:, 1:-1, :-2] + free_BHW[:, 1:-1, 2:]
-    mass_BHW = p_BHW + vertical + horizontal
+    free_BHW = p_BHW * ~(peak_BHW | second_BHW)  # mass that no emitter claims for itself
+    # peaks that share a free cell divide its mass in proportion to their own
+    claims_BHW = _sum_of_neighbours(p_BHW * peak_BHW)
+    share_BHW = _sum_of_neighbours(free_BHW / claims_BHW.clamp(min=1e-6) * (claims_BHW > 0))
+    mass_BHW = p_BHW * (1.0 + share_BHW)
     found_BHW = (peak_BHW & (mass_BHW > thresholds.mass)) | second_BHW
     return found_BHW, torch.where(peak_BHW, mass_BHW, p_BHW).clamp(max=1.0)
+
+
+def _peaks(p_BHW: Tensor) -> Tensor:
+    """Local maxima of the 3×3 neighbourhood; of equal neighbours the first in reading order."""
+    height, width = p_BHW.shape[1:]
+    around = F.pad(p_BHW, (1, 1, 1, 1), value=-1.0)
+    peak_BHW = torch.ones_like(p_BHW, dtype=torch.bool)
+    for row, column in itertools.product(range(3), range(3)):
+        other_BHW = around[:, row : row + height, column : column + width]
+        if (row, column) < (1, 1):
+            peak_BHW &= p_BHW > other_BHW
+        elif (row, column) > (1, 1):
+            peak_BHW &= p_BHW >= other_BHW
+    return peak_BHW
+
+
+def _sum_of_neighbours(x_BHW: Tensor) -> Tensor:
+    """Sum over the four neighbours."""
+    around = F.pad(x_BHW, (1, 1, 1, 1))
+    return around[:, :-2, 1:-1] + around[:, 2:, 1:-1] + around[:, 1:-1, :-2] + around[:, 1:-1, 2:]

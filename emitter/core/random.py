@@ -20,7 +20,7 @@ from torch import Tensor
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-_UNIT_24 = 2.0**-24
+_UNIT_23 = 2.0**-23
 _ROUND = 1 << 40  # counters of one rejection round; no tensor is that large
 _CALL = 1 << 52  # counters of one call: up to 4096 rounds
 
@@ -42,19 +42,20 @@ def bits(key: Tensor, counter: Tensor) -> Tensor:
     return _mix(counter * _GOLDEN + key)
 
 
-def keys(seed: int, index_B: Tensor) -> Tensor:
-    """One key per sample index, (B,) int64."""
-    return bits(
-        bits(torch.tensor(seed, device=index_B.device), torch.tensor(1, device=index_B.device)),
-        index_B.long(),
-    )
+def keys(seed: int, index_B: Tensor, domain: int = 0) -> Tensor:
+    """One key per sample index, (B,) int64. Samples of different domains never share a key."""
+    seed_, domain_ = (torch.tensor(v, device=index_B.device) for v in (seed, 1 + domain))
+    return bits(bits(seed_, domain_), index_B.long())
 
 
 def _uniform_pair(key: Tensor, counter: Tensor) -> tuple[Tensor, Tensor]:
-    """Two independent uniform numbers in (0, 1) for every counter, 24 bits each."""
+    """Two independent uniform numbers in (0, 1) for every counter.
+
+    23 bits each: with 24, the largest plus one half would round to exactly 1 in float32.
+    """
     word = bits(key, counter)
-    first = (word & 0xFFFFFF).float().add_(0.5).mul_(_UNIT_24)
-    second = _shift_right(word, 40).float().add_(0.5).mul_(_UNIT_24)
+    first = (word & 0x7FFFFF).float().add_(0.5).mul_(_UNIT_23)
+    second = _shift_right(word, 41).float().add_(0.5).mul_(_UNIT_23)
     return first, second
 
 

@@ -89,7 +89,7 @@ def checkpoint_path(source: str | Path) -> Path:
     Raises:
         EmitterError: when there is none.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_file():
         return path
     if not path.exists():
@@ -105,13 +105,12 @@ def checkpoint_path(source: str | Path) -> Path:
     )
 
 
-def load_bundle(source: str | Path) -> Bundle:
-    """The bundle of a checkpoint file or of a run's folder.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint file of this program holds.
 
     Raises:
         EmitterError: when the file is missing, truncated, or not a checkpoint of this program.
     """
-    path = checkpoint_path(source)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.UnpicklingError) as error:
@@ -121,15 +120,33 @@ def load_bundle(source: str | Path) -> Bundle:
         ) from error
     if not isinstance(checkpoint, dict) or KEY not in checkpoint:
         raise EmitterError(f"'{path}' is a checkpoint of another program: give one that train.py wrote")
+    return checkpoint
+
+
+def load_bundle(source: str | Path) -> Bundle:
+    """The bundle of a checkpoint file or of a run's folder.
+
+    Raises:
+        EmitterError: when the file is missing, truncated, or not a checkpoint of this program and version.
+    """
+    path = checkpoint_path(source)
+    checkpoint = read_checkpoint(path)
     state = checkpoint[KEY]
-    if state["format"] != FORMAT:
+    version = state.get("format") if isinstance(state, dict) else None
+    if version != FORMAT:
         raise EmitterError(
-            f"'{path}' has checkpoint format {state['format']} and this version reads {FORMAT}: "
+            f"'{path}' has checkpoint format {version} and this version reads {FORMAT}: "
             "use the version of emitter that wrote it"
         )
-    weights = {
-        name.removeprefix(_WEIGHTS_PREFIX): value
-        for name, value in checkpoint["state_dict"].items()
-        if name.startswith(_WEIGHTS_PREFIX)
-    }
-    return Bundle.from_state(state, weights)
+    try:
+        weights = {
+            name.removeprefix(_WEIGHTS_PREFIX): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith(_WEIGHTS_PREFIX)
+        }
+        return Bundle.from_state(state, weights)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise EmitterError(
+            f"the checkpoint '{path}' does not fit this version of emitter, or is damaged "
+            f"({str(error).splitlines()[0]}): use the version that wrote it, or train again"
+        ) from error

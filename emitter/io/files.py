@@ -30,6 +30,11 @@ def prepare_output(path: Path) -> Path:
     path = path.expanduser()
     if path.is_dir():
         raise EmitterError(f"output {path} is a folder: give the name of a file in it")
+    above = next((parent for parent in path.parents if parent.exists()), path)
+    if above.is_file():
+        raise EmitterError(
+            f"output {path} cannot be written, {above} is a file and no folder: choose another output"
+        )
     probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,8 +38,9 @@ class VarSettings:
         )
         n_stem = 1 + max(0, round(math.log2(cells[0])))
         require(
-            len(self.stem_channels) == n_stem,
-            f"model.stem_channels is {list(self.stem_channels)}: a coarsest cell of {cells[0]} px needs {n_stem}",
+            len(self.stem_channels) == n_stem and min(self.stem_channels) >= 1,
+            f"model.stem_channels is {list(self.stem_channels)}: a coarsest cell of {cells[0]} px needs {n_stem} "
+            "positive numbers",
         )
         for name in ("widths", "blocks"):
             value = getattr(self, name)

@@ -27,7 +27,7 @@ def plot_training(log_path: Path, path: Path) -> None:
     axes = figure.subplots(2, 2).flatten()
     for axis, (title, curves) in zip(axes, _PANELS, strict=False):
         for label, column in curves.items():
-            if column in log:
+            if column in log and _CPU_SECONDS in log:
                 known = log[[_CPU_SECONDS, column]].dropna()
                 axis.plot(known[_CPU_SECONDS], known[column], "o-", markersize=3, label=label)
         axis.set(title=f"validation: {title}", xlabel="CPU time of the run (s)")

@@ -55,7 +55,7 @@ def save_psf(path: str | Path, psf: SplinePSF, calibration: CalibrationInfo) -> 
     Raises:
         EmitterError: when the folder cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def load_psf(path: str | Path) -> tuple[SplinePSF, CalibrationInfo]:
     Raises:
         EmitterError: when the file is missing, damaged or something else than a PSF of a known version.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise EmitterError(f"{path} is not there: give the psf.h5 that calibrate.py wrote as psf.file")
     try:

@@ -61,6 +61,10 @@ class CameraSettings:
         )
         for name in ("baseline_adu", "read_noise_e", "spurious_charge_e"):
             require(getattr(self, name) >= 0, f"camera.{name} is {getattr(self, name)}: give 0 or more")
+        require(
+            self.baseline_adu < MAX_ADU,
+            f"camera.baseline_adu is {self.baseline_adu}: give the counts of a dark frame, below {MAX_ADU:.0f}",
+        )
         gain_ok = (
             (self.em_gain is not None and self.em_gain > 1) if self.kind == "emccd" else self.em_gain is None
         )
@@ -68,6 +72,18 @@ class CameraSettings:
             gain_ok,
             f"camera.em_gain is {self.em_gain} for a camera of kind '{self.kind}': give a gain above 1 for an emccd "
             "and leave it empty (null) for the others; an EMCCD with its gain switched off is an scmos here",
+        )
+        plain = (
+            self.baseline_adu,
+            self.e_per_adu,
+            self.quantum_efficiency,
+            self.read_noise_e,
+            self.spurious_charge_e,
+        )
+        require(
+            self.kind != "ideal" or plain == (0, 1, 1, 0, 0),
+            "camera.kind is 'ideal', whose counts are photons, and it has a baseline, a gain, an efficiency or noise: "
+            "give camera=scmos with these values",
         )
         require(
             self.calibration is None or self.kind == "scmos",
@@ -163,8 +179,6 @@ class Camera:
         if self.em_gain is not None:
             electrons = stream.gamma(electrons).mul_(self.em_gain)
         signal = electrons.view_as(photons_BTHW)
-        if self.kind == "ideal":
-            return signal
         if bool((self.read_noise_e > 0).any()):
             noise = stream.normal(electrons.shape[1]).view_as(photons_BTHW)
             signal = signal.add_(noise.mul_(self.read_noise_e))

@@ -42,6 +42,7 @@ class FluxSettings:
         require(self.mean > 0, f"simulation.flux.mean is {self.mean}: give photons per frame, above 0")
         require(self.std > 0, f"simulation.flux.std is {self.std}: give photons per frame, above 0")
         _check_range("simulation.flux.range", self.range, low=0)
+        require(self.range[1] > 0, "simulation.flux.range ends at 0: give photons per frame, above 0")
 
     @property
     def typical(self) -> float:

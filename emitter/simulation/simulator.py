@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -21,7 +22,16 @@ from emitter.simulation.background import draw_background
 from emitter.simulation.camera import Camera
 from emitter.simulation.settings import SimulationSettings
 
-_NOISE, _PLACE = 3, 4
+_NOISE, _PLACE = 3, 4  # purposes of random streams
+
+
+class Domain(IntEnum):
+    """What samples are drawn for: the same seed and index give unrelated samples in different domains."""
+
+    TRAINING = 0
+    VALIDATION = 1
+    HELD_OUT = 2
+    MOVIE = 3
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,11 @@ class Simulator:
     def __init__(self, settings: SimulationSettings, psf: PSF, camera: Camera) -> None:
         low, high = psf.z_range_nm
         require(
+            low < high or settings.z_range_nm == (low, high),
+            f"simulation.z_range_nm is {list(settings.z_range_nm)} and this PSF is 2D: "
+            f"give simulation.z_range_nm=[{low:g},{high:g}]",
+        )
+        require(
             low <= settings.z_range_nm[0] and settings.z_range_nm[1] <= high,
             f"simulation.z_range_nm is {list(settings.z_range_nm)} and the PSF is known from {low:g} to {high:g} nm: "
             "narrow the range or calibrate a PSF over a longer stack",
@@ -66,9 +81,9 @@ class Simulator:
         margin = min(float(self.psf.radius_px), 4.0)  # emitters farther out send next to nothing in
         return Window(n_frames, height, width, margin, self.camera.pixel_size.area_um2)
 
-    def sample(self, seed: int, index_B: Tensor) -> Sample:
+    def sample(self, seed: int, index_B: Tensor, domain: Domain = Domain.TRAINING) -> Sample:
         """The samples of these indices, (B,), on the device of ``index_B``."""
-        key_B = keys(seed, index_B)
+        key_B = keys(seed, index_B, domain)
         height, width = self.settings.frame_size_px
         n_frames = self.settings.n_frames
         occurrences = activate(self.settings, key_B, self._window(n_frames))
@@ -99,7 +114,7 @@ class Simulator:
 
     def movie(self, seed: int, n_frames: int, chunk_frames: int = 64) -> Iterator[tuple[Tensor, Emitters]]:
         """One long sample, chunk by chunk: counts (n, H, W) and the emitters inside (image = frame of the movie)."""
-        key_1 = keys(seed, torch.zeros(1, dtype=torch.long))
+        key_1 = keys(seed, torch.zeros(1, dtype=torch.long), Domain.MOVIE)
         height, width = self.settings.frame_size_px
         occurrences = activate(self.settings, key_1, self._window(n_frames))
         order = torch.argsort(occurrences.image_N, stable=True)
@@ -115,7 +130,7 @@ class Simulator:
             local = replace(here, n_images=len(frame_n), image_N=here.image_N - start)
             signal = render(self.psf, local, height, width)
             expected_n1HW = (signal + background_HW)[:, None]
-            counts = camera.sample(expected_n1HW, Stream(keys(seed, 1 + frame_n), _NOISE))[:, 0]
+            counts = camera.sample(expected_n1HW, Stream(keys(seed, 1 + frame_n, Domain.MOVIE), _NOISE))[:, 0]
             truth = here.inside(height, width)
             background_N = background_HW[truth.y_px_N.long(), truth.x_px_N.long()]
             yield counts, replace(truth, background_N=background_N)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 FIRST_TIMED_STEP = 10  # the first steps compile kernels and fill caches
 TIMED_STEPS = 20
+_NEVER = 10**9
 SETTLING_STEPS = 5  # after a change of threads
 
 
@@ -36,6 +37,8 @@ class Budget(pl.Callback):
         self._began = self._clock()
         self._mark = 0.0
         self._validation_seconds = 0.0
+        self._first_step = 0  # of this life: a run may be resumed before its length is known
+        self._threads_before = torch.get_num_threads()
         self._threads = [torch.get_num_threads()]  # to be tried; the one chosen, once it is
         self._seconds_per_step: list[float] = []
 
@@ -57,11 +60,12 @@ class Budget(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, EmitterModule)
+        self._first_step = trainer.global_step
         if pl_module.total_steps is None and self.settings.steps is not None:
             pl_module.total_steps = self.settings.steps
         if pl_module.total_steps is not None:
             torch.set_num_threads(self._threads[0])
-            self._apply(trainer, pl_module.total_steps)
+            trainer.fit_loop.epoch_loop.max_steps = pl_module.total_steps
         elif pl_module.device.type == "cpu" and self._threads[0] > 1:
             self._threads.append(1)
 
@@ -71,11 +75,12 @@ class Budget(pl.Callback):
         if pl_module.total_steps is None:
             self._measure(trainer, pl_module)
         else:
-            self._set_next_validation(trainer, pl_module.total_steps, trainer.global_step)
+            self._say_whether_to_validate(trainer, pl_module.total_steps)
 
     def _measure(self, trainer: pl.Trainer, module: EmitterModule) -> None:
         """Time a stretch of steps with each number of threads, then decide."""
-        trial, step = divmod(trainer.global_step - FIRST_TIMED_STEP, TIMED_STEPS + SETTLING_STEPS)
+        here = trainer.global_step - self._first_step - FIRST_TIMED_STEP
+        trial, step = divmod(here, TIMED_STEPS + SETTLING_STEPS)
         if trial >= 0 and step == 0:
             self._mark = self._clock()
         if trial < 0 or step != TIMED_STEPS:
@@ -92,7 +97,7 @@ class Budget(pl.Callback):
         log.info(
             "%.0f ms a step on %d threads: training for %d steps", 1000 * fastest, threads, module.total_steps
         )
-        self._apply(trainer, module.total_steps)
+        trainer.fit_loop.epoch_loop.max_steps = module.total_steps
 
     def _steps_left(self, seconds_per_step: float) -> int:
         """How many more steps fit, beside the validations."""
@@ -100,18 +105,18 @@ class Budget(pl.Callback):
         left = self.seconds - (self._clock() - self._began) - self.validation.times * self._validation_seconds
         return max(1, int(left / max(seconds_per_step, 1e-6)))
 
-    def _apply(self, trainer: pl.Trainer, total_steps: int) -> None:
-        trainer.fit_loop.epoch_loop.max_steps = total_steps
-        self._set_next_validation(trainer, total_steps, trainer.global_step)
-
-    def _set_next_validation(self, trainer: pl.Trainer, total_steps: int, step: int) -> None:
+    def _say_whether_to_validate(self, trainer: pl.Trainer, total_steps: int) -> None:
+        """Before Lightning asks. By the step: Lightning's own count of batches is one off after some resumes."""
         interval = math.ceil(total_steps / self.validation.times)
-        last_regular = total_steps - total_steps % interval
-        # after the last regular one only the run's end is left
-        trainer.val_check_batch = total_steps if step > last_regular else interval
+        due = trainer.global_step % interval == 0 or trainer.global_step == total_steps
+        trainer.val_check_batch = 1 if due else _NEVER
 
     def state_dict(self) -> dict[str, Any]:
-        return {"threads": self._threads[0]}
+        return {"threads": self._threads[0], "validation_seconds": self._validation_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._threads = [state_dict["threads"]]
+        self._threads = [min(state_dict["threads"], self._threads_before)]
+        self._validation_seconds = state_dict["validation_seconds"]
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        torch.set_num_threads(self._threads_before)  # the next job of a sweep chooses for itself

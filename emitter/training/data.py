@@ -1,22 +1,19 @@
 """Samples for training and validation: indices from a loader, simulated on the training device.
 
 The loader yields nothing but sample indices. Rank r of R takes every R-th batch, so no sample is seen twice, and the
-number of batches taken is all the state there is: a resumed run goes on with the next sample.
+first index follows from the step: a resumed run goes on with the next sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from emitter.simulation.simulator import Sample, Simulator
-
-VALIDATION_SEED_OFFSET = 1_000_003  # another stream than the training's
+from emitter.simulation.simulator import Domain, Sample, Simulator
 
 
 class TrainingIndices(IterableDataset[Tensor]):
@@ -45,14 +42,14 @@ class EmitterData(pl.LightningDataModule):
         self.seed = seed
         self.batch_size = batch_size
         self.validation_samples = validation_samples
-        self.batches_taken = 0
 
     def _rank(self) -> tuple[int, int]:
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        indices = TrainingIndices(self.batch_size, self.batches_taken, *self._rank())
+        first = self.trainer.global_step if self.trainer is not None else 0
+        indices = TrainingIndices(self.batch_size, first, *self._rank())
         return DataLoader(indices, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
@@ -66,12 +63,4 @@ class EmitterData(pl.LightningDataModule):
         if self.simulator.camera.baseline_adu.device != batch.device:
             self.simulator = self.simulator.to(batch.device)
         training = self.trainer is not None and self.trainer.training
-        if training:
-            self.batches_taken += 1
-        return self.simulator.sample(self.seed if training else self.seed + VALIDATION_SEED_OFFSET, batch)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"batches_taken": self.batches_taken}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.batches_taken = int(state_dict["batches_taken"])
+        return self.simulator.sample(self.seed, batch, Domain.TRAINING if training else Domain.VALIDATION)

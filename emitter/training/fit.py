@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytorch_lightning as pl
+import torch
+import wandb
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
-from emitter.core.errors import require
+from emitter.core.errors import EmitterError, require
 from emitter.training.budget import Budget
 from emitter.training.checkpoints import LastCheckpoint
 from emitter.training.data import EmitterData
+from emitter.training.interrupt import Interruption
+from emitter.training.log_files import join, set_aside
 from emitter.training.module import LOG_EVERY_STEPS, MONITOR, EmitterModule
 from emitter.training.progress import RunProgress
-from emitter.training.report import RunReport
-from emitter.training.settings import BudgetSettings
+from emitter.training.report import RunTimes, draw_report
+from emitter.training.settings import BudgetSettings, TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +41,10 @@ class TrainerSettings:
     num_nodes: int = 1
 
     def __post_init__(self) -> None:
+        require(
+            self.accelerator not in ("gpu", "cuda") or torch.cuda.is_available(),
+            f"trainer.accelerator is '{self.accelerator}' and there is no GPU: give trainer=cpu or trainer=auto",
+        )
         require(self.num_nodes >= 1, f"trainer.num_nodes is {self.num_nodes}: give 1 or more")
 
 
@@ -67,46 +77,77 @@ class Job:
 def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None = None) -> float:
     """Train to the end of the budget into the job's folder; the best validation efficiency.
 
-    Ctrl-C ends the run with ``checkpoints/last.ckpt`` written.
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, with ``checkpoints/last.ckpt`` written; SystemExit(143) after SIGTERM.
     """
     _quieten()
-    settings = module.settings
-    checkpoints = job.run_dir / "checkpoints"
+    set_aside(job.run_dir)
+    interruption = Interruption()
     best = ModelCheckpoint(
-        checkpoints, filename="best", monitor=MONITOR, mode="max", enable_version_counter=False
+        job.run_dir / "checkpoints",
+        filename="best",
+        monitor=MONITOR,
+        mode="max",
+        enable_version_counter=False,
     )
-    trainer = pl.Trainer(
-        accelerator=job.machine.accelerator,
-        devices=job.machine.devices,
-        strategy=job.machine.strategy,
-        num_nodes=job.machine.num_nodes,
-        precision=settings.precision,
-        max_steps=-1,
-        max_epochs=-1,
-        val_check_interval=1_000_000_000,  # the budget says when
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=-1,
-        gradient_clip_val=settings.optimizer.clip_norm,
-        log_every_n_steps=LOG_EVERY_STEPS,
-        use_distributed_sampler=False,
-        logger=_loggers(job),
-        callbacks=[
-            Budget(job.budget, settings.validation),
-            RunProgress(),
-            best,
-            LastCheckpoint(checkpoints / "last.ckpt"),
-            RunReport(job.run_dir),
-        ],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=job.run_dir,
-    )
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    if job.logger.wandb != "off":
-        import wandb
-
-        wandb.finish()
+    trainer = _trainer(module.settings, job, [interruption, best])
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    finally:
+        for logger in trainer.loggers:
+            logger.save()
+        join(job.run_dir)
+        if job.logger.wandb != "off":
+            wandb.finish()
+    if interruption.signal is not None:
+        log.info("interrupted at step %d; go on with resume=%s", trainer.global_step, job.run_dir)
+        if interruption.signal == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        draw_report(job.run_dir)
     return float(best.best_model_score) if best.best_model_score is not None else float("nan")
+
+
+def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's trainer for a job.
+
+    Raises:
+        EmitterError: when the machine has not what the settings ask for.
+    """
+    machine = job.machine
+    try:
+        return pl.Trainer(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            strategy=machine.strategy,
+            num_nodes=machine.num_nodes,
+            precision=settings.precision,
+            max_steps=-1,
+            max_epochs=-1,
+            val_check_interval=1_000_000_000,  # the budget says when
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=-1,
+            gradient_clip_val=settings.optimizer.clip_norm,
+            log_every_n_steps=LOG_EVERY_STEPS,
+            use_distributed_sampler=False,
+            logger=_loggers(job),
+            callbacks=[
+                Budget(job.budget, settings.validation),
+                RunProgress(),
+                RunTimes(),
+                *callbacks,
+                LastCheckpoint(job.run_dir / "checkpoints" / "last.ckpt"),
+            ],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=job.run_dir,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise EmitterError(
+            f"the trainer settings do not fit this machine ({reason}): change trainer.…"
+        ) from error
 
 
 def _loggers(job: Job) -> list[Logger]:

@@ -73,7 +73,8 @@ class EmitterModule(pl.LightningModule):
             if log:
                 self._log_scale(k, parts_6.detach(), weight, targets.n_lost)
         if log:
-            self.log("train/loss", total.detach())
+            # named here: Lightning's own count is one off after some resumes
+            self.log_dict({"step": float(self.global_step), "train/loss": total.detach()})
         return total
 
     def _is_logged_step(self) -> bool:
@@ -103,7 +104,7 @@ class EmitterModule(pl.LightningModule):
         self.thresholds = _CANDIDATES[best]
         # a run that finds nothing yet has no RMSE: worse than any that has
         efficiency = max(self.efficiency(scores[best]), -10.0)
-        self.log(MONITOR, efficiency, sync_dist=False)
+        self.log_dict({"step": float(self.global_step), MONITOR: efficiency}, sync_dist=False)
         logged = {name: value for name, value in scores[best].items() if math.isfinite(value)}
         self.log_dict({f"val/{name}": float(value) for name, value in logged.items()}, sync_dist=False)
         self.log_dict({f"val/threshold_{name}": value for name, value in vars(self.thresholds).items()})

@@ -101,8 +101,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer of the settings for a network.
 
-    Biases, norms and level embeddings are not decayed. With Muon, the first and last layers' weights (nearly vectors)
-    and everything that is no matrix go to AdamW.
+    Biases, norms and level embeddings are not decayed. With Muon, the last layer's weight and everything that is no
+    matrix go to AdamW.
     """
     ends = {id(last_layer.weight)}
     matrices: list[Tensor] = []

@@ -9,13 +9,20 @@ from typing import Any
 import pytorch_lightning as pl
 
 from emitter.plots.training import plot_training
+from emitter.training.log_files import LOG
 
 
-class RunReport(pl.Callback):
-    """Logs the run's CPU time and clock at every validation, and draws ``report/curve.png`` at its end."""
+def draw_report(run_dir: Path) -> None:
+    """``report/curve.png`` from the run's ``metrics.csv``."""
+    folder = run_dir / "report"
+    folder.mkdir(exist_ok=True)
+    plot_training(run_dir / LOG, folder / "curve.png")
 
-    def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
+
+class RunTimes(pl.Callback):
+    """Logs the run's CPU time and clock, of all its lives, at every validation."""
+
+    def __init__(self) -> None:
         self._cpu_before = 0.0  # of the lives before a resume
         self._clock_before = 0.0
         self._cpu_start = time.process_time()
@@ -29,15 +36,6 @@ class RunReport(pl.Callback):
         if not trainer.sanity_checking:
             cpu, clock = self._times()
             pl_module.log_dict({"time/cpu_seconds": cpu, "time/minutes": clock / 60})
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        log_path = self.run_dir / "metrics.csv"
-        if trainer.is_global_zero and log_path.is_file():
-            for logger in trainer.loggers:
-                logger.save()
-            folder = self.run_dir / "report"
-            folder.mkdir(exist_ok=True)
-            plot_training(log_path, folder / "curve.png")
 
     def state_dict(self) -> dict[str, Any]:
         cpu, clock = self._times()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -57,7 +58,7 @@ class BudgetSettings:
         given = [name for name, value in limits.items() if value is not None]
         require(len(given) <= 1, f"the budget has {' and '.join(given)}: give only one of them")
         for name, value in {**limits, "default_cpu_seconds": self.default_cpu_seconds}.items():
-            require(value is None or value > 0, f"budget.{name} is {value}: give a number above 0")
+            require(value is None or 0 < value < math.inf, f"budget.{name} is {value}: give a number above 0")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class TrainingSettings:
     validation: ValidationSettings = field(default_factory=ValidationSettings)
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, f"seed is {self.seed}: give 0 or more")
+        require(0 <= self.seed < 2**63, f"training.seed is {self.seed}: give a number from 0 to 2^63 - 1")
         require(self.batch_size >= 1, f"batch_size is {self.batch_size}: give 1 or more")
 
 

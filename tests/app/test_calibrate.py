@@ -127,6 +127,11 @@ def test_inputs_that_give_no_psf_leave_nothing_behind(beads: Path, tmp_path: Pat
     assert list(output.parent.iterdir()) == []
 
 
+def test_the_output_is_never_an_image(tmp_path: Path) -> None:
+    with pytest.raises(EmitterError, match=r"\.h5"):
+        settings(tmp_path / "beads.tif", tmp_path / "beads.tif")
+
+
 def test_an_output_that_cannot_be_written_is_named_first(beads: Path, tmp_path: Path) -> None:
     with pytest.raises(EmitterError, match="cannot be written"):
         run(settings(beads, beads / "psf.h5"))

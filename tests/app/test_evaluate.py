@@ -176,6 +176,18 @@ def test_empty_truth_is_refused(tmp_path: Path, truth_csv: Path) -> None:
     assert not list((tmp_path / "o").iterdir())
 
 
+def test_truth_that_the_border_empties_is_refused(tmp_path: Path, truth_csv: Path) -> None:
+    with pytest.raises(EmitterError, match="leaves no true emitter"):
+        evaluated(tmp_path, some_truth(), truth_csv, field_size_nm=800.0)
+
+
+def test_taking_off_an_offset_that_is_none_is_said(tmp_path: Path, truth_csv: Path) -> None:
+    result = evaluated(
+        tmp_path, EmitterTable.empty(), truth_csv, field_size_nm=6400.0, remove_offset=True, protocol="plain"
+    )
+    assert any("no offset could be found" in note for note in result["notes"])
+
+
 def test_missing_file_is_named(tmp_path: Path, truth_csv: Path) -> None:
     with pytest.raises(EmitterError, match=r"no\.csv does not exist"):
         run(Settings(output=tmp_path / "o", localizations=tmp_path / "no.csv", truth=truth_csv))

@@ -1,17 +1,20 @@
 """simulate → train → localize → evaluate, in the small, as one user would go."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
+import torch
 from test_conf import composed
 
 from emitter.app import evaluate, localize, simulate, train
 from emitter.app.schema import build
 from emitter.core.errors import EmitterError
-from emitter.inference.bundle import load_bundle
+from emitter.inference.bundle import KEY, load_bundle
 from emitter.io.tables import read_table
 
 TINY = [
@@ -60,7 +63,13 @@ def test_a_simulated_movie_has_its_size_and_its_truth_beside_it(movie):
 
 
 def test_a_run_folder_has_what_the_design_promises(trained):
-    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "report/curve.png"):
+    for name in (
+        "config.yaml",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "metrics.csv",
+        "report/curve.png",
+    ):
         assert (trained / name).stat().st_size > 0
     assert load_bundle(trained).simulation.frame_size_px == (16, 16)
 
@@ -99,6 +108,47 @@ def test_evaluating_a_checkpoint_on_its_held_out_simulation(trained, tmp_path):
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
     with pytest.raises(EmitterError, match=r"last\.ckpt"):
         run(train, *TINY, "budget.steps=1", f"run_dir={tmp_path}/new", f"resume={tmp_path}")
+    with pytest.raises(EmitterError, match="no such folder"):
+        run(train, *TINY, "budget.steps=1", f"run_dir={tmp_path}/new", f"resume={tmp_path}/none")
+
+
+def test_a_complete_run_cannot_be_resumed(trained):
+    with pytest.raises(EmitterError, match="is complete"):
+        run(train, *TINY, f"resume={trained}")
+
+
+def test_a_resumed_run_keeps_the_settings_it_began_with(trained, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    path = folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint[KEY]["total_steps"] = 35  # as if it had been stopped before its end
+    torch.save(checkpoint, path)
+    run(train, "camera=ideal", "simulation.background=[1,2]", "logger.wandb=off", f"resume={folder}")
+    assert load_bundle(path).camera.kind == "emccd"
+    assert torch.load(path, weights_only=True)["global_step"] == 35
+    log = pd.read_csv(folder / "metrics.csv")
+    assert log["step"].is_monotonic_increasing and log["step"].min() < 30 <= log["step"].max()
+
+
+@pytest.mark.parametrize(
+    "override", ["trainer.strategy=dpp", "trainer.devices=0", "model.stem_channels=[0,8,8]"]
+)
+def test_settings_that_fit_no_machine_are_one_sentence(tmp_path, override):
+    with pytest.raises(EmitterError, match=r"trainer|stem_channels"):
+        run(train, *TINY, override, "budget.steps=1", f"run_dir={tmp_path}")
+
+
+def test_a_run_folder_that_cannot_be_made_is_named_first(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmitterError, match="is a file"):
+        run(train, *TINY, "budget.steps=1", f"run_dir={tmp_path}/file/run")
+
+
+def test_a_saturated_simulation_is_said(tmp_path, caplog):
+    with caplog.at_level("WARNING"):
+        run(simulate, "n_frames=2", "camera.baseline_adu=65400", f"output={tmp_path}/movie.tif")
+    assert "saturated" in caplog.text
 
 
 def test_a_z_range_beyond_the_psf_is_refused(tmp_path):

@@ -151,3 +151,24 @@ def test_a_second_emitter_in_a_neighbouring_cell_is_found_and_keeps_its_own_mass
     found = decode(maps, SCALING, Thresholds(mass=0.5, neighbour=0.6))
     assert len(found) == 2
     assert torch.allclose(found.probability_N, torch.sigmoid(torch.tensor([3.0, 2.0])), atol=1e-3)
+
+
+def row_of(*p: float) -> torch.Tensor:
+    """Maps whose middle row holds these probabilities, the rest being empty."""
+    maps = torch.zeros(1, 6, H, W)
+    maps[:, ch.P] = -30.0
+    maps[0, ch.P, 5, 3 : 3 + len(p)] = torch.logit(torch.tensor(p))
+    return maps
+
+
+def test_two_emitters_divide_the_mass_between_them():
+    found = decode(row_of(0.4, 0.3, 0.4), SCALING, Thresholds(mass=0.5, neighbour=0.9))
+    assert len(found) == 2
+    assert torch.allclose(found.probability_N, torch.tensor([0.55, 0.55]), atol=1e-3)
+    found = decode(row_of(0.6, 0.3, 0.3 - 1e-3, 0.2), SCALING, Thresholds(mass=0.5, neighbour=0.9))
+    assert float(found.probability_N.sum()) <= 1.4
+
+
+def test_of_two_equal_neighbours_one_is_the_emitter():
+    found = decode(row_of(0.45, 0.45), SCALING, Thresholds(mass=0.5, neighbour=0.9))
+    assert len(found) == 1 and abs(float(found.probability_N[0]) - 0.9) < 1e-3

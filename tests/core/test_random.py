@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
+from emitter.core import random
 from emitter.core.random import Stream, keys
 
 N = 100_000
@@ -73,3 +74,21 @@ def test_consecutive_indices_give_unrelated_numbers():
     first = Stream(keys(1, torch.arange(N)), 1).uniform(1)[:, 0]
     assert stats.kstest(first.double().numpy(), "uniform").pvalue > 1e-3
     assert abs(torch.corrcoef(torch.stack((first[:-1], first[1:])))[0, 1]) < 5 / N**0.5
+
+
+def test_uniform_numbers_never_reach_their_ends(monkeypatch):
+    for word in (0, -1):  # all bits clear, all set
+        monkeypatch.setattr(
+            random, "bits", lambda key, counter, word=word: torch.full_like(counter + key, word)
+        )
+        values = random._uniform_pair(
+            torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long)
+        )
+        for value in values:
+            assert 0 < float(value) < 1
+        monkeypatch.undo()
+
+
+def test_domains_share_no_keys():
+    index = torch.arange(1000)
+    assert len(torch.unique(torch.cat([keys(1, index, domain) for domain in range(4)]))) == 4000

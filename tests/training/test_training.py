@@ -1,6 +1,7 @@
 """Training in the small: budgets, what is kept, resume, and that the loss goes down."""
 
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from emitter.simulation.settings import SimulationSettings
 from emitter.simulation.simulator import Simulator
 from emitter.training.data import EmitterData, TrainingIndices
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
+from emitter.training.log_files import join, set_aside
 from emitter.training.module import EmitterModule
 from emitter.training.schedule import learning_rate_factor
 from emitter.training.settings import (
@@ -95,27 +97,84 @@ def test_a_2d_network_is_judged_by_its_lateral_efficiency(tmp_path):
     assert math.isfinite(efficiency) and not module.bundle.is_3d
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
-    budget = BudgetSettings(steps=12)
-    _, whole = train(tmp_path / "whole", budget)
+class StopError(Exception):
+    pass
 
-    class StopError(Exception):
+
+def interrupted(where: str, action) -> type[EmitterModule]:
+    """A module that does ``action`` in its eighth step."""
+
+    class Interrupted(EmitterModule):
         pass
 
-    class Stopping(EmitterModule):
-        def on_train_batch_end(self, *_):
-            if self.global_step == 7:
-                raise StopError
+    original = getattr(EmitterModule, where)
 
+    def hook(self, *args):
+        if self.global_step == 7:
+            action()
+        return original(self, *args)
+
+    setattr(Interrupted, where, hook)
+    return Interrupted
+
+
+def fail() -> None:
+    raise StopError
+
+
+@pytest.mark.parametrize(
+    ("where", "action", "ends_with"),
+    [
+        ("on_train_batch_end", fail, StopError),
+        ("training_step", lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt),
+        ("on_before_optimizer_step", lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt),
+        ("training_step", lambda: signal.raise_signal(signal.SIGTERM), SystemExit),
+    ],
+    ids=["failed", "Ctrl-C in the forward pass", "Ctrl-C in the optimizer", "SIGTERM"],
+)
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, where, action, ends_with):
+    budget = BudgetSettings(steps=41)
+    _, whole = train(tmp_path / "whole", budget)
     made = bundle()
     data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 4, 4)
     job = Job("test", tmp_path / "cut", budget, TrainerSettings("cpu"), LoggerSettings(wandb="off"))
-    with pytest.raises(StopError):
-        fit(Stopping(made, SETTINGS), data, job)
+    with pytest.raises(ends_with):
+        fit(interrupted(where, action)(made, SETTINGS), data, job)
+    before = signal.getsignal(signal.SIGINT)
     _, resumed = train(tmp_path / "cut", budget, resume=tmp_path / "cut" / "checkpoints" / "last.ckpt")
-    assert resumed.global_step == 12
+    assert signal.getsignal(signal.SIGINT) == before
+    assert resumed.global_step == 41
     for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
         assert torch.equal(a, b)
+    logs = [pd.read_csv(tmp_path / name / "metrics.csv") for name in ("whole", "cut")]
+    for column in ("train/loss", "val/efficiency"):
+        a, b = (log[["step", column]].dropna() for log in logs)
+        b = b[b["step"].isin(a["step"])]  # an interrupted life ends with a validation of its own
+        pd.testing.assert_frame_equal(a.reset_index(drop=True), b.reset_index(drop=True))
+
+
+def test_a_time_budget_interrupted_before_its_length_is_known_goes_on(tmp_path):
+    made = bundle()
+    data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 4, 4)
+    budget = BudgetSettings(cpu_seconds=5)
+    job = Job("test", tmp_path, budget, TrainerSettings("cpu"), LoggerSettings(wandb="off"))
+    with pytest.raises(StopError):
+        fit(interrupted("on_train_batch_end", fail)(made, SETTINGS), data, job)
+    _, resumed = train(tmp_path, budget, resume=tmp_path / "checkpoints" / "last.ckpt")
+    assert resumed.total_steps == resumed.global_step > 60
+
+
+def test_the_logs_of_several_lives_become_one(tmp_path):
+    for life in ([0, 1, 2, 3], [2, 3, 4], [4, 5]):
+        set_aside(tmp_path)
+        pd.DataFrame({"step": life, "value": [10 * len(life) + s for s in life]}).to_csv(
+            tmp_path / "metrics.csv", index=False
+        )
+    join(tmp_path)
+    log = pd.read_csv(tmp_path / "metrics.csv")
+    assert log["step"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert log["value"].tolist() == [40, 41, 32, 33, 24, 25]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_a_time_budget_becomes_steps_once_and_stays(tmp_path):
@@ -152,6 +211,13 @@ def test_scales_follow_the_priors():
     [
         (lambda: BudgetSettings(minutes=1, steps=5), "only one"),
         (lambda: BudgetSettings(minutes=0), "minutes"),
+        (lambda: BudgetSettings(minutes=math.inf), "minutes"),
+        (lambda: TrainingSettings(seed=2**63), "seed"),
+        pytest.param(
+            lambda: TrainerSettings("gpu"),
+            "there is no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here"),
+        ),
         (lambda: OptimizerSettings(learning_rate=0), "learning_rate"),
         (lambda: OptimizerSettings(kind="sgd"), "optimizer.kind"),
         (lambda: OptimizerSettings(clip_norm=0), "clip_norm"),
@@ -179,6 +245,14 @@ def test_checkpoints_that_are_none_are_refused_in_a_sentence(tmp_path):
     with pytest.raises(EmitterError, match="format 99"):
         load_bundle(tmp_path / "newer.ckpt")
     torch.save({KEY: bundle().state(), "state_dict": {}}, tmp_path / "good.ckpt")
+    with pytest.raises(EmitterError, match="does not fit this version"):
+        load_bundle(tmp_path / "good.ckpt")  # no weights
+    torch.save({KEY: 3, "state_dict": {}}, tmp_path / "number.ckpt")
+    with pytest.raises(EmitterError, match="format None"):
+        load_bundle(tmp_path / "number.ckpt")
+    torch.save({KEY: {"format": 1}, "state_dict": {}}, tmp_path / "hollow.ckpt")
+    with pytest.raises(EmitterError, match="does not fit this version"):
+        load_bundle(tmp_path / "hollow.ckpt")
     data = (tmp_path / "good.ckpt").read_bytes()
     (tmp_path / "half.ckpt").write_bytes(data[: len(data) // 2])
     with pytest.raises(EmitterError, match="cannot be read"):
