@@ -30,7 +30,10 @@ EMCCD = CameraSettings("emccd", 100, 100, 45, 300.0, 0.9, 74.4, 0.002)
 def sampled_spline(psf: PSF) -> SplinePSF:
     """A spline of the astigmatic Gaussian, for when no calibration is given."""
     z = torch.arange(-500.0, 501.0, 50.0)
-    samples = psf.patches(torch.zeros_like(z), torch.zeros_like(z), z)
+    half = torch.full_like(
+        z, 0.5
+    )  # the spline's knots lie at the pixels' corners, one more than there are pixels
+    samples = torch.nn.functional.pad(psf.patches(half, half, z), (1, 0, 1, 0))
     return SplinePSF.from_samples(samples.numpy(), -500.0, 50.0)
 
 
