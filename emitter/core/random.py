@@ -178,26 +178,28 @@ def _poisson_by_inversion(mean: Tensor, u: Tensor) -> Tensor:
 def _gamma(shape_Bn: Tensor, key_B1: Tensor, counter_1n: Tensor) -> Tensor:
     """Marsaglia-Tsang for shapes from 1; 0 stays 0."""
     n = shape_Bn.shape[1]
-    shape = shape_Bn.view(-1)
-    key = key_B1.view(-1)
-    d = shape_Bn.clamp(min=1) - 1.0 / 3.0
-    value, accepted = _marsaglia_tsang(d, key_B1, counter_1n)
+    shape, key = shape_Bn.view(-1), key_B1.view(-1)
+    # two numbers of a word each serve two elements in the first attempt; later ones are few
+    half = counter_1n[:, : (n + 1) // 2]
+    normal = _box_muller(*_uniform_pair(key_B1, half), n)
+    uniform = _interleave(*_uniform_pair(key_B1, half + _ROUND), n)
+    value, accepted = _marsaglia_tsang(shape_Bn.clamp(min=1), normal, uniform)
     out = value.view(-1)
 
     def draw(places: Tensor, attempt: int) -> tuple[Tensor, Tensor]:
         counter = counter_1n[0, places % n] + 2 * attempt * _ROUND
-        return _marsaglia_tsang(shape[places].clamp(min=1) - 1.0 / 3.0, key[places // n], counter)
+        u_radius, u_angle = _uniform_pair(key[places // n], counter)
+        normal = u_radius.log_().mul_(-2.0).sqrt_().mul_(u_angle.mul_(2.0 * math.pi).cos_())
+        uniform, _ = _uniform_pair(key[places // n], counter + _ROUND)
+        return _marsaglia_tsang(shape[places].clamp(min=1), normal, uniform)
 
     _until_accepted(draw, (~accepted).view(-1).nonzero()[:, 0], out)
     return out.view_as(shape_Bn).mul_(shape_Bn > 0)
 
 
-def _marsaglia_tsang(d: Tensor, key: Tensor, counter: Tensor) -> tuple[Tensor, Tensor]:
-    """One proposal: value and whether it is accepted."""
-    u_radius, u_angle = _uniform_pair(key, counter)
-    x = u_radius.log_().mul_(-2.0).sqrt_().mul_(u_angle.mul_(2.0 * math.pi).cos_())
-    u, _ = _uniform_pair(key, counter + _ROUND)
-    cube = (x / (3.0 * d.sqrt())).add_(1.0).pow(3)
-    log_cube = cube.clamp(min=1e-30).log_()
-    bound = 0.5 * x * x + d * (1.0 - cube + log_cube)
-    return d * cube, (cube > 0) & (u.log_() < bound)
+def _marsaglia_tsang(shape: Tensor, normal: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """One proposal from a normal and a uniform number: value and whether it is accepted."""
+    d = shape - 1.0 / 3.0
+    cube = (normal / (3.0 * d.sqrt())).add_(1.0).pow(3)
+    bound = cube.clamp(min=1e-30).log_().sub_(cube).add_(1.0).mul_(d).add_(normal.square().mul_(0.5))
+    return d * cube, (cube > 0) & (uniform.log() < bound)
