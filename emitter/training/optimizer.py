@@ -111,7 +111,7 @@ def build_optimizer(
         is_matrix = p.ndim >= 2 and min(len(p), p[0].numel()) > 1 and p.ndim != 3
         (matrices if is_matrix and id(p) not in ends else vectors).append(p)
     others = {"params": vectors, "lr": settings.learning_rate}
-    if settings.kind == "adamw":
+    if settings.algorithm == "adamw":
         decayed = {"params": matrices, "lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         return torch.optim.AdamW([decayed, {**others, "weight_decay": 0.0}], betas=_BETAS)
     decayed = {"params": matrices, "lr": settings.muon_learning_rate, "weight_decay": settings.weight_decay}

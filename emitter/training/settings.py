@@ -16,16 +16,16 @@ from emitter.simulation.settings import SimulationSettings
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Muon with AdamW for biases and the like, or AdamW for all (``kind``); a linear warm-up and a cosine to zero at
+    """Muon with AdamW for biases and the like, or AdamW for all (``algorithm``); a linear warm-up and a cosine to zero at
     the end of the budget; the gradient's norm clipped.
 
     ``learning_rate`` is AdamW's, ``muon_learning_rate`` Muon's: every step changes a layer by about that in all
     directions.
     """
 
-    KINDS: ClassVar[tuple[str, ...]] = ("muon", "adamw")
+    ALGORITHMS: ClassVar[tuple[str, ...]] = ("muon", "adamw")
 
-    kind: Literal["muon", "adamw"] = "muon"
+    algorithm: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 4e-3
     muon_learning_rate: float = 0.02
     weight_decay: float = 0.01
@@ -33,8 +33,11 @@ class OptimizerSettings:
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        known = ", ".join(self.KINDS)
-        require(self.kind in self.KINDS, f"optimizer.kind is '{self.kind}': choose one of {known}")
+        known = ", ".join(self.ALGORITHMS)
+        require(
+            self.algorithm in self.ALGORITHMS,
+            f"optimizer.algorithm is {self.algorithm}: choose one of {known}",
+        )
         for name in ("learning_rate", "muon_learning_rate"):
             value = getattr(self, name)
             require(0 < value < 1, f"optimizer.{name} is {value}: give a number between 0 and 1, e.g. 2e-3")

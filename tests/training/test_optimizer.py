@@ -54,8 +54,8 @@ def test_a_matrix_step_has_the_length_of_the_learning_rate_in_every_direction():
 
 def test_every_parameter_is_optimized_once_and_vectors_are_not_decayed():
     net = EmitterNetwork(VarSettings(), 3, InputScaling())
-    for kind in ("muon", "adamw"):
-        optimizer = build_optimizer(net, net.head.out, OptimizerSettings(kind=kind))
+    for algorithm in ("muon", "adamw"):
+        optimizer = build_optimizer(net, net.head.out, OptimizerSettings(algorithm=algorithm))
         ids = [id(p) for group in optimizer.param_groups for p in group["params"]]
         assert sorted(ids) == sorted(id(p) for p in net.parameters())
         for group in optimizer.param_groups:

@@ -219,7 +219,7 @@ def test_scales_follow_the_priors():
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here"),
         ),
         (lambda: OptimizerSettings(learning_rate=0), "learning_rate"),
-        (lambda: OptimizerSettings(kind="sgd"), "optimizer.kind"),
+        (lambda: OptimizerSettings(algorithm="sgd"), "optimizer.algorithm"),
         (lambda: OptimizerSettings(clip_norm=0), "clip_norm"),
         (lambda: TrainingSettings(batch_size=0), "batch_size"),
         (lambda: ValidationSettings(times=0), "times"),
