@@ -26,7 +26,7 @@ from emitter.simulation.settings import SimulationSettings
 from emitter.simulation.simulator import Simulator
 from emitter.training.data import EmitterData
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
-from emitter.training.module import EmitterModule
+from emitter.training.module import NOTHING_FOUND, EmitterModule
 from emitter.training.settings import BudgetSettings, TrainingSettings, input_scaling_for, scaling_for
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,12 @@ def run(settings: Settings) -> float:
     )
     job = Job(settings.name, run_dir, settings.budget, settings.trainer, settings.logger)
     result = fit(EmitterModule(bundle, training), data, job, resume)
-    log.info("best validation efficiency %.3f; results in %s", result, run_dir)
+    found = (
+        f"best validation efficiency {result:.3f}"
+        if result > NOTHING_FOUND
+        else "no emitter found yet: train longer"
+    )
+    log.info("%s; results in %s", found, run_dir)
     return result
 
 

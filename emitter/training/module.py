@@ -30,6 +30,7 @@ from emitter.training.schedule import learning_rate_factor
 from emitter.training.settings import TrainingSettings
 
 MONITOR = "val/efficiency"
+NOTHING_FOUND = -10.0
 LOG_EVERY_STEPS = 20
 _CANDIDATES = [
     Thresholds(mass, neighbour)
@@ -103,7 +104,7 @@ class EmitterModule(pl.LightningModule):
         best = max(range(len(scores)), key=lambda i: self.efficiency(scores[i]))
         self.thresholds = _CANDIDATES[best]
         # a run that finds nothing yet has no RMSE: worse than any that has
-        efficiency = max(self.efficiency(scores[best]), -10.0)
+        efficiency = max(self.efficiency(scores[best]), NOTHING_FOUND)
         self.log_dict({"step": float(self.global_step), MONITOR: efficiency}, sync_dist=False)
         logged = {name: value for name, value in scores[best].items() if math.isfinite(value)}
         self.log_dict({f"val/{name}": float(value) for name, value in logged.items()}, sync_dist=False)

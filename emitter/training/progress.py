@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from emitter.training.module import MONITOR, EmitterModule
+from emitter.training.module import MONITOR, NOTHING_FOUND, EmitterModule
 
 _EVERY_STEPS = 10
 
@@ -51,7 +51,9 @@ class RunProgress(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._task is not None and not trainer.sanity_checking and isinstance(pl_module, EmitterModule):
             efficiency = float(trainer.callback_metrics[MONITOR])
-            self._bar.update(self._task, efficiency=f"{efficiency:.3f}" if efficiency > -10 else "none yet")
+            self._bar.update(
+                self._task, efficiency=f"{efficiency:.3f}" if efficiency > NOTHING_FOUND else "none yet"
+            )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._bar.stop()

@@ -118,7 +118,7 @@ def test_only_kind_need_not_be_named() -> None:
         ({"n_frames": 1.0}, "n_frames is 1.0: give a whole number"),
         ({"n_frames": None}, "n_frames is None: give a whole number"),
         ({"seed": "a"}, "seed is 'a': give a whole number or null"),
-        ({"name": 3}, "name is 3: give text"),
+        ({"name": 3}, "name is 3: give text, in quotes: 'name=\"3\"'"),
         ({"resume": 1}, "resume is 1: give true or false"),
         ({"precision": "fp16"}, "precision is 'fp16': give one of bf16, fp32"),
         ({"pixel_size_nm": [1, 2, 3]}, "pixel_size_nm is [1, 2, 3]: give a list of 2 (a number, a number)"),
