@@ -33,7 +33,7 @@ def prepare_output(path: Path) -> Path:
     above = next((parent for parent in path.parents if parent.exists()), path)
     if above.is_file():
         raise EmitterError(
-            f"output {path} cannot be written, {above} is a file and no folder: choose another with output="
+            f"output {path} cannot be written ({above} is a file, not a folder): choose another with output="
         )
     probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
     try:
