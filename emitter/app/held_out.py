@@ -6,6 +6,7 @@ import torch
 from rich.progress import track
 
 from emitter.core.decoding import decode
+from emitter.core.precision import has_fast_bfloat16
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
 from emitter.simulation.simulator import Domain, Simulator
@@ -15,9 +16,15 @@ _BATCH = 32
 
 
 @torch.inference_mode()
-def held_out_tables(bundle: Bundle, n_samples: int, bf16: bool = True) -> tuple[EmitterTable, EmitterTable]:
-    """Predicted and true emitters of ``n_samples`` middle frames, each sample a frame of its own."""
+def held_out_tables(
+    bundle: Bundle, n_samples: int, bf16: bool | None = None
+) -> tuple[EmitterTable, EmitterTable]:
+    """Predicted and true emitters of ``n_samples`` middle frames, each sample a frame of its own.
+
+    ``bf16``: predict in bfloat16; None: where the processor has it.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    bf16 = has_fast_bfloat16(device) if bf16 is None else bf16
     simulator = Simulator(bundle.simulation, bundle.psf, bundle.camera).to(device)
     network = bundle.network.to(device).eval()
     predicted: list[EmitterTable] = []

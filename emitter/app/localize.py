@@ -12,6 +12,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emitter.core.errors import EmitterError, require
+from emitter.core.precision import has_fast_bfloat16
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.inference.localizer import Compute, Localizer
 from emitter.io.files import prepare_output, replacing
@@ -36,7 +37,7 @@ class Settings:
     frame_size_px: tuple[int, int] | None = None
     superres_nm: float | None = 10.0
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     batch_px: int = 2**18
 
     def __post_init__(self) -> None:
@@ -66,7 +67,11 @@ class Settings:
     def compute(self) -> Compute:
         """How the movie is predicted."""
         gpu = self.device == "gpu" or (self.device == "auto" and torch.cuda.is_available())
-        return Compute(batch_px=self.batch_px, device="cuda" if gpu else "cpu", precision=self.precision)
+        device = "cuda" if gpu else "cpu"
+        precision = self.precision
+        if precision == "auto":
+            precision = "bf16" if has_fast_bfloat16(device) else "fp32"
+        return Compute(batch_px=self.batch_px, device=device, precision=precision)
 
 
 def run(settings: Settings) -> dict[str, Any]:

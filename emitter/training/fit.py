@@ -18,6 +18,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from emitter.core.errors import EmitterError, require
+from emitter.core.precision import has_fast_bfloat16
 from emitter.training.budget import Budget
 from emitter.training.checkpoints import LastCheckpoint
 from emitter.training.data import EmitterData
@@ -122,7 +123,7 @@ def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback])
             devices=machine.devices,
             strategy=machine.strategy,
             num_nodes=machine.num_nodes,
-            precision=settings.precision,
+            precision=_precision(settings.precision, machine),
             max_steps=-1,
             max_epochs=-1,
             val_check_interval=1_000_000_000,  # the budget says when
@@ -148,6 +149,16 @@ def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback])
         raise EmitterError(
             f"the trainer settings do not fit this machine ({reason}): change trainer.…"
         ) from error
+
+
+def _precision(wanted: str, machine: TrainerSettings) -> Literal["bf16-mixed", "32-true"]:
+    """The precision of the settings; auto: bfloat16 where the processor has it in hardware."""
+    if wanted != "auto":
+        return wanted  # type: ignore[return-value]
+    gpu = machine.accelerator in ("gpu", "cuda") or (
+        machine.accelerator == "auto" and torch.cuda.is_available()
+    )
+    return "bf16-mixed" if has_fast_bfloat16("cuda" if gpu else "cpu") else "32-true"
 
 
 def _loggers(job: Job) -> list[Logger]:

@@ -80,11 +80,11 @@ class ValidationSettings:
 class TrainingSettings:
     """Everything about training that is not the network, the microscope or the machine."""
 
-    PRECISIONS: ClassVar[tuple[str, ...]] = ("bf16-mixed", "32-true")
+    PRECISIONS: ClassVar[tuple[str, ...]] = ("auto", "bf16-mixed", "32-true")
 
     seed: int = 1
     batch_size: int = 16
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
     loss: PPXYZBSettings = field(default_factory=PPXYZBSettings)
     channel_weights: ChannelWeights = field(default_factory=ChannelWeights)
     scale_warmup: ScaleWarmupSettings = field(default_factory=ScaleWarmupSettings)
