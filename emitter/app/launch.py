@@ -57,7 +57,7 @@ def launch(program: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its errors through, to be worded here
     for argument in sys.argv[1:]:
         if argument.startswith("="):  # Hydra itself fails on it
-            _end(program, EmitterError(f"'{argument}' has no name: write name=value, without blanks"))
+            end(program, EmitterError(f"'{argument}' has no name: write name=value, without blanks"))
     main = hydra.main(config_path=str(conf_dir()), config_name=program, version_base="1.3")
     try:
         main(lambda config: _job(program, config))()
@@ -65,7 +65,7 @@ def launch(program: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except USER_ERRORS as error:
-        _end(program, error)
+        end(program, error)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
@@ -79,21 +79,31 @@ def _job(program: str, config: DictConfig) -> Any:
         return module.run(build(module.Settings, plain))  # type: ignore[arg-type]
     except USER_ERRORS as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
-            raise  # Hydra goes on with the other jobs and reports this one at the end
-        _end(program, error)  # here, because Hydra would write lines of its own first
+            raise  # Hydra goes on with the other jobs; see emitter.app.sweep for the end of it
+        end(program, error)  # here, because Hydra would write lines of its own first
 
 
-def _end(program: str, error: Exception) -> NoReturn:
-    """Leave the program with one sentence."""
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
+def wants_traceback() -> bool:
+    """Whether the user asked for more than a sentence."""
+    return os.environ.get("EMITTER_TRACEBACK", "0") not in ("", "0")
+
+
+def worded(program: str, error: Exception) -> str:
+    """One sentence for an error that a user can act on."""
+    if isinstance(error, (HydraException, OmegaConfBaseException)):  # some are OSErrors too
         message = sentence(error, conf_dir(), program, sys.argv[1:])
-    elif isinstance(error, OSError):
-        if error.errno is None:
-            raise error
+    elif isinstance(error, OSError) and error.errno is not None:
         message = f"{error.strerror}" + (f": '{error.filename}'" if error.filename else "")
     else:
         message = str(error)
-    if os.environ.get("EMITTER_TRACEBACK", "0") not in ("", "0"):
+    return " ".join(message.split())
+
+
+def end(program: str, error: Exception) -> NoReturn:
+    """Leave the program with one sentence."""
+    if isinstance(error, OSError) and error.errno is None and not isinstance(error, HydraException):
+        raise error  # by no system call: a bug
+    if wants_traceback():
         traceback.print_exception(error)
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"error: {worded(program, error)}\n")
     sys.exit(2)

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from emitter.app.schema import build as build_settings
 from emitter.app.schema import to_plain
+from emitter.app.warm_start import warm_started
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError
 from emitter.inference.bundle import KEY, Bundle, read_checkpoint
@@ -49,15 +50,17 @@ class Settings:
     trainer: TrainerSettings
     logger: LoggerSettings
     resume: str | None = None
+    init_from: str | None = None
 
 
 def new_bundle(settings: Settings) -> Bundle:
-    """An untrained network for this microscope."""
+    """A network for this microscope: untrained, or with the weights of ``init_from``."""
     camera = Camera.build(settings.camera)
     simulation = settings.simulation
     torch.manual_seed(settings.training.seed)
-    network = EmitterNetwork(settings.model, simulation.n_frames, input_scaling_for(simulation))
-    return Bundle(
+    n_maps = settings.training.loss.build(settings.training.detection).n_maps
+    network = EmitterNetwork(settings.model, simulation.n_frames, input_scaling_for(simulation), n_maps)
+    bundle = Bundle(
         network=network,
         scaling=scaling_for(simulation),
         thresholds=Thresholds(),
@@ -65,6 +68,9 @@ def new_bundle(settings: Settings) -> Bundle:
         camera=camera,
         simulation=simulation,
     )
+    if settings.init_from is None:
+        return bundle
+    return warm_started(bundle, Path(settings.init_from).expanduser())
 
 
 def run(settings: Settings) -> float:

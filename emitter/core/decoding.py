@@ -1,12 +1,12 @@
 """Predicted maps into emitters.
 
-Shape suffixes: N emitters, B images, H rows and W columns of cells, 6 channels.
+Shape suffixes: N emitters, B images, C channels (6 or more), H rows and W columns of cells.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,22 +35,37 @@ class Thresholds:
             require(0 < value < 1, f"the threshold '{name}' is {value}: give a number between 0 and 1")
 
 
-def decode(maps_B6HW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px: float = 1.0) -> Emitters:
+def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px: float = 1.0) -> Emitters:
     """Emitters of scaled maps whose first channel holds logits, with probability and background."""
-    p_BHW = torch.sigmoid(maps_B6HW[:, ch.P].float())
-    found_BHW, probability_BHW = _find(p_BHW, thresholds)
+    found_BHW, probability_BHW = _find(torch.sigmoid(maps_BCHW[:, ch.P].float()), thresholds)
     image_N, row_N, column_N = found_BHW.nonzero(as_tuple=True)
-    scale_6 = torch.tensor(scaling.per_channel(), device=p_BHW.device)
-    values_N6 = maps_B6HW.permute(0, 2, 3, 1)[image_N, row_N, column_N].float() * scale_6
+    emitters = emitters_at(maps_BCHW, image_N, row_N, column_N, scaling, cell_px)
+    return replace(emitters, probability_N=probability_BHW[found_BHW])
+
+
+def emitters_at(
+    maps_BCHW: Tensor,
+    image_N: Tensor,
+    row_N: Tensor,
+    column_N: Tensor,
+    scaling: Scaling,
+    cell_px: float = 1.0,
+) -> Emitters:
+    """The emitters that scaled maps hold in these cells, with background, differentiable by the maps.
+
+    Channels after the six are of no account.
+    """
+    scale_6 = torch.tensor(scaling.per_channel(), device=maps_BCHW.device)
+    maps_BHW6 = maps_BCHW[:, : ch.N_CHANNELS].permute(0, 2, 3, 1)
+    values_N6 = maps_BHW6[image_N, row_N, column_N].float() * scale_6
     return Emitters(
-        n_images=len(p_BHW),
+        n_images=len(maps_BCHW),
         image_N=image_N,
         x_px_N=(column_N + 0.5 + values_N6[:, ch.X]) * cell_px,
         y_px_N=(row_N + 0.5 + values_N6[:, ch.Y]) * cell_px,
         z_nm_N=values_N6[:, ch.Z],
         photons_N=values_N6[:, ch.PHOTONS],
         background_N=values_N6[:, ch.BACKGROUND],
-        probability_N=probability_BHW[found_BHW],
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from emitter.core.channels import Scaling
+from emitter.core.channels import N_CHANNELS, Scaling
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError
 from emitter.core.units import PixelSize
@@ -57,6 +57,7 @@ class Bundle:
             "format": FORMAT,
             "model": asdict(self.network.settings),
             "n_frames": self.network.n_frames,
+            "n_maps": self.network.n_maps,
             "input_scaling": asdict(self.network.input_scaling),
             "scaling": asdict(self.scaling),
             "thresholds": asdict(self.thresholds),
@@ -69,7 +70,8 @@ class Bundle:
     def from_state(cls, state: dict[str, Any], weights: dict[str, torch.Tensor]) -> Bundle:
         """The bundle of ``state()`` with the network's weights."""
         model = _MODELS[state["model"]["kind"]](**state["model"])
-        network = EmitterNetwork(model, state["n_frames"], InputScaling(**state["input_scaling"]))
+        n_maps = state.get("n_maps", N_CHANNELS)  # checkpoints of before had no other channels
+        network = EmitterNetwork(model, state["n_frames"], InputScaling(**state["input_scaling"]), n_maps)
         network.load_state_dict(weights)
         simulation = dict(state["simulation"])
         simulation["flux"] = FluxSettings(**simulation["flux"])

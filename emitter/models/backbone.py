@@ -32,6 +32,10 @@ class Backbone(nn.Module, ABC):
     def estimates(self, features: list[Tensor]) -> list[Tensor]:
         """The estimates, coarse to fine, from features (B, T · C_i, H_i, W_i) of T consecutive frames."""
 
+    @abstractmethod
+    def groups(self) -> dict[str, nn.Module]:
+        """Its parts by name, from the input on: whose gradients are looked at apart."""
+
 
 def conv3x3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
     """3×3 convolution that keeps the size (or halves it, with stride 2)."""

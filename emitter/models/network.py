@@ -34,10 +34,10 @@ class InputScaling:
 class Head(nn.Module):
     """Six channels of every cell, the same weights at every scale. Runs in float32: ties and logits need the digits."""
 
-    def __init__(self, channels: int, emitters_per_cell: float) -> None:
+    def __init__(self, channels: int, emitters_per_cell: float, n_maps: int) -> None:
         super().__init__()
         self.hidden = nn.Conv2d(channels, channels, 1)
-        self.out = nn.Conv2d(channels, ch.N_CHANNELS, 1)
+        self.out = nn.Conv2d(channels, n_maps, 1)
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
         with torch.no_grad():  # start at the prior: nearly every cell is empty
@@ -50,19 +50,29 @@ class Head(nn.Module):
 
 
 class EmitterNetwork(nn.Module):
-    """Frames of any size, in photons, to scaled six-channel maps at every scale (coarse to fine)."""
+    """Frames of any size, in photons, to scaled maps at every scale (coarse to fine).
 
-    def __init__(self, settings: ModelSettings, n_frames: int, input_scaling: InputScaling) -> None:
+    ``n_maps``: the six channels, or more for a loss that has channels of its own after them.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        n_frames: int,
+        input_scaling: InputScaling,
+        n_maps: int = ch.N_CHANNELS,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.n_frames = n_frames
+        self.n_maps = n_maps
         self.input_scaling = input_scaling
         self.backbone: Backbone = (
             VarBackbone(settings, n_frames)
             if isinstance(settings, VarSettings)
             else UNetBackbone(settings, n_frames)
         )
-        self.head = Head(self.backbone.latent_channels, emitters_per_cell=0.01)
+        self.head = Head(self.backbone.latent_channels, emitters_per_cell=0.01, n_maps=n_maps)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -81,10 +91,20 @@ class EmitterNetwork(nn.Module):
         return self.backbone.receptive_radius_px
 
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
-        """Maps (B, 6, ceil(H / cell), ceil(W / cell)) of the middle frames, coarse to fine."""
+        """Maps (B, n_maps, ceil(H / cell), ceil(W / cell)) of the middle frames, coarse to fine."""
+        return self.read(self.estimates(frames_BTHW), *frames_BTHW.shape[-2:])
+
+    def estimates(self, frames_BTHW: Tensor) -> list[Tensor]:
+        """The accumulated estimates of the middle frames, coarse to fine: what the head reads."""
         levels = self.backbone.features(self._prepare(frames_BTHW.transpose(0, 1).flatten(0, 1)))
-        estimates = self.backbone.estimates([stack_frames(level, self.n_frames) for level in levels])
-        return self._maps(estimates, *frames_BTHW.shape[-2:])
+        return self.backbone.estimates([stack_frames(level, self.n_frames) for level in levels])
+
+    def read(self, estimates: list[Tensor], height: int, width: int) -> list[Tensor]:
+        """The head's maps of estimates of frames of this size."""
+        return [
+            self.head(estimate)[..., : math.ceil(height / cell), : math.ceil(width / cell)]
+            for estimate, cell in zip(estimates, self.cells_px, strict=True)
+        ]
 
     def forward_movie(self, frames_FHW: Tensor, window_BT: Tensor) -> list[Tensor]:
         """The same for windows of a movie, (B, T) indices into F frames: a frame's features are computed once."""
@@ -93,7 +113,7 @@ class EmitterNetwork(nn.Module):
         estimates = self.backbone.estimates(
             [stack_frames(level[in_window], self.n_frames) for level in levels]
         )
-        return self._maps(estimates, *frames_FHW.shape[-2:])
+        return self.read(estimates, *frames_FHW.shape[-2:])
 
     def _prepare(self, frames_NHW: Tensor) -> Tensor:
         """Normalise, and pad below and to the right to multiples of the stride by repeating the edge."""
@@ -101,9 +121,3 @@ class EmitterNetwork(nn.Module):
         x = (frames_NHW - self.input_scaling.offset) / self.input_scaling.scale
         below, right = -height % self.stride, -width % self.stride
         return F.pad(x[:, None], (0, right, 0, below), mode="replicate")[:, 0] if below or right else x
-
-    def _maps(self, estimates: list[Tensor], height: int, width: int) -> list[Tensor]:
-        return [
-            self.head(estimate)[..., : math.ceil(height / cell), : math.ceil(width / cell)]
-            for estimate, cell in zip(estimates, self.cells_px, strict=True)
-        ]

@@ -66,6 +66,9 @@ class UNetBackbone(Backbone):
     def estimates(self, features: list[Tensor]) -> list[Tensor]:
         return [self.union(features[0])]
 
+    def groups(self) -> dict[str, nn.Module]:
+        return {"shared": self.shared, "union": self.union}
+
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
         return self.estimates(
             [

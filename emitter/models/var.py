@@ -102,6 +102,10 @@ class VarBackbone(Backbone):
     def features(self, frames_NHW: Tensor) -> list[Tensor]:
         return self.stem(frames_NHW)
 
+    def groups(self) -> dict[str, nn.Module]:
+        scales = {f"scale{k}": scale for k, scale in enumerate(self.scales)}
+        return {"stem": self.stem, **scales, "phi": self.phi}
+
     def estimates(self, features: list[Tensor]) -> list[Tensor]:
         estimate: Tensor | None = None
         estimates = []

@@ -212,7 +212,7 @@ class AstigmaticPSF(_SeparableGaussian):
 
     def _width(self, z_nm_N: Tensor, focus_nm: float, a: float, b: float, sigma_px: float) -> Tensor:
         u = (z_nm_N - focus_nm) / self.settings.depth_nm
-        return (1 + u * u * (1 + u * (a + b * u))).sqrt_().mul_(sigma_px)
+        return (1 + u * u * (1 + u * (a + b * u))).sqrt() * sigma_px
 
     def _width_slopes(self, z_nm_N: Tensor) -> tuple[Tensor, Tensor]:
         x_N, y_N = (self._width_slope(z_nm_N, *axis) for axis in self._axes())

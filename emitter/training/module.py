@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,14 +18,23 @@ from torch import Tensor, nn
 from emitter.core.channels import CHANNELS
 from emitter.core.decoding import Thresholds, decode
 from emitter.core.emitters import Emitters
-from emitter.core.encoding import encode
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import KEY, Bundle
-from emitter.losses.ppxyzb import ppxyzb
-from emitter.losses.scale_warmup import scale_weights
+from emitter.losses.base import Truth
 from emitter.metrics.protocol import protocol_named
 from emitter.metrics.scores import EmitterMetrics
 from emitter.simulation.simulator import Sample
+from emitter.training.guard import (
+    COUNTS,
+    MASKED,
+    SKIPPED,
+    count_non_finite,
+    drop_non_finite_gradients,
+    emptied,
+    finite_images,
+    group_norms,
+)
+from emitter.training.objective import Objective, Outcome
 from emitter.training.optimizer import build_optimizer
 from emitter.training.schedule import learning_rate_factor
 from emitter.training.settings import TrainingSettings
@@ -47,10 +57,14 @@ class EmitterModule(pl.LightningModule):
         self.bundle = bundle
         self.settings = settings
         self.thresholds = bundle.thresholds
+        self.objective = Objective(settings, bundle)
         self.total_steps: int | None = None
-        self.channel_weights: Tensor
-        weights_6 = torch.tensor(settings.channel_weights.per_channel())
-        self.register_buffer("channel_weights", weights_6, persistent=False)
+        self.skipped_steps = 0
+        self.gradient_norms: dict[str, float] = {}  # of the last logged step, input to head
+        self._step_sums = torch.zeros(0)
+        self._gradient_counts = torch.zeros(2)
+        self.epoch_parts_6: Tensor
+        self.register_buffer("epoch_parts_6", torch.zeros(len(CHANNELS)))  # sum over the epoch so far
         plain = replace(protocol_named("plain"), axial=bundle.is_3d)
         self.candidates = nn.ModuleList(EmitterMetrics(plain) for _ in _CANDIDATES)
 
@@ -59,34 +73,93 @@ class EmitterModule(pl.LightningModule):
         return maps
 
     def training_step(self, sample: Sample, batch_idx: int) -> Tensor:
-        settings = self.settings
-        maps = self(sample.photons_BTHW)
-        weights = scale_weights(settings.scale_warmup, self.global_step, len(maps))
-        log = self._is_logged_step()
-        total = maps[-1].new_zeros(())
-        for k, (maps_k, cell, weight) in enumerate(zip(maps, self.network.cells_px, weights, strict=True)):
-            targets = encode(
-                sample.emitters, sample.background_BHW, self.bundle.scaling, cell, settings.loss.region_cells
-            )
-            with torch.autocast(self.device.type, enabled=False):
-                parts_6 = ppxyzb(maps_k, targets, settings.loss).mean(dim=0)
-                total = total + weight * (parts_6 * self.channel_weights).sum()
-            if log:
-                self._log_scale(k, parts_6.detach(), weight, targets.n_lost)
-        if log:
-            # named here: Lightning's own count is one off after some resumes
-            self.log_dict({"step": float(self.global_step), "train/loss": total.detach()})
+        frames_BTHW = sample.photons_BTHW
+        keep_B = finite_images([frames_BTHW])
+        estimates = self.network.estimates(emptied(frames_BTHW, keep_B))
+        read = partial(self.network.read, height=frames_BTHW.shape[-2], width=frames_BTHW.shape[-1])
+        maps = read(estimates)
+        keep_B &= finite_images(maps)
+        progress = self.global_step / self.total_steps if self.total_steps else 0.0
+
+        def outcome_of(maps: list[Tensor]) -> Outcome:
+            kept = [emptied(maps_k, keep_B) for maps_k in maps]
+            outcome: Outcome = self.objective(kept, sample, keep_B, self.global_step, progress)
+            return outcome
+
+        with torch.autocast(self.device.type, enabled=False):
+            outcome = outcome_of(maps)
+            every = self.objective.weighting.norms_every_steps
+            if every and self.global_step % every == 0:
+                norms_6 = self.objective.channel_gradient_norms(estimates, read, outcome_of)
+                self.objective.weighting.on_norms(self._over_ranks(norms_6) / self.trainer.world_size)
+        places = ([frames_BTHW], maps, *([part] for part in outcome.parts_KB6.unbind(dim=2)))
+        self._step_sums = torch.cat(
+            [
+                *(count_non_finite(tensors) for tensors in places),
+                (~keep_B).sum()[None].double(),
+                outcome.epoch_parts().double(),
+            ]
+        )
+        if self._is_logged_step():
+            self._log_outcome(outcome, sample)
+        return outcome.total
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Counts and parts of all ranks: one reduction a step, on every rank, with no condition around it."""
+        sums = self._over_ranks(self._step_sums)
+        n = len(COUNTS) - 2
+        gradients_2 = self._gradient_counts  # the same on every rank
+        counts = torch.cat((sums[:n], gradients_2.to(sums.device), sums[n : n + 1]))
+        named = dict(zip((*COUNTS, MASKED), counts.tolist(), strict=True))
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**named, SKIPPED: float(self.skipped_steps)}, step=self.global_step - 1)
+        self.epoch_parts_6 += (sums[n + 1 :] / self.trainer.world_size).to(self.epoch_parts_6)
+        if self.global_step % self.settings.epoch_steps == 0:
+            self.objective.weighting.on_epoch(self.epoch_parts_6 / self.settings.epoch_steps)
+            self.epoch_parts_6.zero_()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, unless a gradient is not finite: then nothing is stepped."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._gradient_counts, dropped = drop_non_finite_gradients(parameters)
+        self.skipped_steps += dropped
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _over_ranks(self, values: Tensor) -> Tensor:
+        """Summed over ranks."""
+        total = self.trainer.strategy.reduce(values, reduce_op="sum")
+        assert isinstance(total, Tensor)
         return total
 
     def _is_logged_step(self) -> bool:
         """Lightning writes what was logged in every LOG_EVERY_STEPS-th step."""
         return (self.global_step + 1) % LOG_EVERY_STEPS == 0
 
-    def _log_scale(self, scale: int, parts_6: Tensor, weight: float, n_lost: int) -> None:
-        parts = {f"train/scale{scale}/{name}": parts_6[i] for i, name in enumerate(CHANNELS)}
-        self.log_dict(
-            {**parts, f"train/scale{scale}/weight": weight, f"train/scale{scale}/lost": float(n_lost)}
-        )
+    def _log_outcome(self, outcome: Outcome, sample: Sample) -> None:
+        # the step is named here: Lightning's own count is one off after some resumes
+        logged: dict[str, Any] = {"step": float(self.global_step), "train/loss": outcome.total.detach()}
+        parts_K6 = outcome.parts_KB6.detach().mean(dim=1)
+        for k, (parts_6, weight) in enumerate(zip(parts_K6, outcome.scale_weights, strict=True)):
+            logged |= {f"train/scale{k}/{name}": parts_6[i] for i, name in enumerate(CHANNELS)}
+            truth = Truth(
+                sample.emitters, sample.background_BHW, self.bundle.scaling, self.network.cells_px[k]
+            )
+            logged |= {
+                f"train/scale{k}/weight": weight,
+                f"train/scale{k}/lost": float(truth.targets().n_lost),
+            }
+        weights_6 = self.objective.weighting.effective_6()
+        shares_6 = outcome.shares(weights_6)
+        for i, name in enumerate(CHANNELS):
+            logged |= {f"train/weight/{name}": weights_6[i], f"train/share/{name}": shares_6[i]}
+        if outcome.reconstruction is not None:
+            logged["train/reconstruction"] = outcome.reconstruction.detach()
+        self.log_dict(logged)
 
     def on_validation_epoch_start(self) -> None:
         for metrics in self._metrics():
@@ -123,26 +196,32 @@ class EmitterModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings.optimizer
-        optimizer = build_optimizer(self.network, self.network.head.out, settings)
+        optimizer = build_optimizer(
+            self.network, self.network.head.out, settings, self.objective.parameters()
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, self.total_steps, settings.warmup_steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the gradients' norms, before the clip."""
         if self._is_logged_step():
-            norms = torch.stack([p.grad.norm() for p in self.network.parameters() if p.grad is not None])
-            self.log_dict(
-                {"train/gradient_norm": norms.norm(), "train/learning_rate": optimizer.param_groups[0]["lr"]}
-            )
+            self.gradient_norms = group_norms(self.network)
+            total = math.hypot(*self.gradient_norms.values())
+            named = {f"train/gradient_norm/{group}": norm for group, norm in self.gradient_norms.items()}
+            rate = optimizer.param_groups[0]["lr"]
+            self.log_dict({**named, "train/gradient_norm/total": total, "train/learning_rate": rate})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = {
             **self.bundle.state(),
             "thresholds": vars(self.thresholds),
             "total_steps": self.total_steps,
+            "skipped_steps": self.skipped_steps,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.total_steps = checkpoint[KEY]["total_steps"]
+        self.skipped_steps = checkpoint[KEY]["skipped_steps"]
         self.thresholds = Thresholds(**checkpoint[KEY]["thresholds"])

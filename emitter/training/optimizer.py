@@ -99,16 +99,19 @@ class Muon(torch.optim.Optimizer):
 
 
 def build_optimizer(
-    network: nn.Module, last_layer: nn.Module, settings: OptimizerSettings
+    network: nn.Module,
+    last_layer: nn.Module,
+    settings: OptimizerSettings,
+    of_the_loss: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
-    """The optimizer of the settings for a network.
+    """The optimizer of the settings for a network and what its loss trains.
 
-    Biases, norms and level embeddings are not decayed. With Muon, the last layer's weight and everything that is no
-    matrix go to AdamW.
+    The loss's parameters, biases, norms and level embeddings are not decayed. With Muon, the last layer's weight and
+    everything that is no matrix go to AdamW.
     """
     ends = {id(last_layer.weight)}
     matrices: list[Tensor] = []
-    vectors: list[Tensor] = []
+    vectors: list[Tensor] = list(of_the_loss)
     for p in network.parameters():
         is_matrix = p.ndim >= 2 and min(len(p), p[0].numel()) > 1 and p.ndim != 3
         (matrices if is_matrix and id(p) not in ends else vectors).append(p)

@@ -8,8 +8,15 @@ from typing import ClassVar, Literal
 
 from emitter.core.channels import Scaling
 from emitter.core.errors import require
-from emitter.losses.ppxyzb import ChannelWeights, PPXYZBSettings
+from emitter.losses.base import LossSettings
+from emitter.losses.channel_weights import ChannelWeights
+from emitter.losses.detection.base import DetectionSettings
+from emitter.losses.detection.bce import BCESettings
+from emitter.losses.ppxyzb import PPXYZBSettings
+from emitter.losses.reconstruction import ReconstructionSettings
 from emitter.losses.scale_warmup import ScaleWarmupSettings
+from emitter.losses.weighting.base import WeightingSettings
+from emitter.losses.weighting.static import StaticSettings
 from emitter.models.network import InputScaling
 from emitter.simulation.settings import SimulationSettings
 
@@ -78,15 +85,23 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything about training that is not the network, the microscope or the machine."""
+    """Everything about training that is not the network, the microscope or the machine.
+
+    ``epoch_steps``: the stream of samples has no end; so many steps count as an epoch where something happens every
+    epoch (adaptive weights, the search for plateaus).
+    """
 
     PRECISIONS: ClassVar[tuple[str, ...]] = ("auto", "bf16-mixed", "32-true")
 
     seed: int = 1
     batch_size: int = 16
+    epoch_steps: int = 50
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
-    loss: PPXYZBSettings = field(default_factory=PPXYZBSettings)
+    loss: LossSettings = field(default_factory=PPXYZBSettings)
+    detection: DetectionSettings = field(default_factory=BCESettings)
+    reconstruction: ReconstructionSettings = field(default_factory=ReconstructionSettings)
     channel_weights: ChannelWeights = field(default_factory=ChannelWeights)
+    weighting: WeightingSettings = field(default_factory=StaticSettings)
     scale_warmup: ScaleWarmupSettings = field(default_factory=ScaleWarmupSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
@@ -94,6 +109,11 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, f"training.seed is {self.seed}: give a number from 0 to 2^63 - 1")
         require(self.batch_size >= 1, f"batch_size is {self.batch_size}: give 1 or more")
+        require(self.epoch_steps >= 1, f"epoch_steps is {self.epoch_steps}: give 1 or more steps")
+        require(
+            not self.loss.own_detection or self.detection == BCESettings(),
+            f"loss={self.loss.kind} detects in its own way and detection is set: leave detection=bce as it is",
+        )
 
 
 def scaling_for(simulation: SimulationSettings) -> Scaling:

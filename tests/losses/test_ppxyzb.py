@@ -9,19 +9,24 @@ from torch.nn import functional as F
 from emitter.core import channels as ch
 from emitter.core.channels import Scaling
 from emitter.core.emitters import Emitters
-from emitter.core.encoding import encode
 from emitter.core.errors import SettingsError
-from emitter.losses.ppxyzb import ChannelWeights, PPXYZBSettings, ppxyzb
-from emitter.losses.scale_warmup import ScaleWarmupSettings, scale_weights
+from emitter.losses.base import Truth
+from emitter.losses.channel_weights import ChannelWeights
+from emitter.losses.detection.bce import BCESettings
+from emitter.losses.ppxyzb import PPXYZBSettings
 
 
-def targets(region: int = 1, n: int = 3):
+def truth(n: int = 3) -> Truth:
     g = torch.Generator().manual_seed(2)
     x, y = torch.rand(2, n, generator=g) * 9
     e = Emitters(
         2, torch.arange(n) % 2, x, y, torch.rand(n, generator=g) * 500, torch.rand(n, generator=g) * 3000
     )
-    return encode(e, torch.full((2, 9, 9), 40.0), Scaling(), 1.0, region)
+    return Truth(e, torch.full((2, 9, 9), 40.0), Scaling(), 1.0)
+
+
+def ppxyzb(prediction: torch.Tensor, of: Truth, pos_weight=1.0, **settings) -> torch.Tensor:
+    return PPXYZBSettings(**settings).build(BCESettings(pos_weight=pos_weight))(prediction, of, 0.0)
 
 
 def maps(seed: int = 0, scale: float = 1.0) -> torch.Tensor:
@@ -31,7 +36,7 @@ def maps(seed: int = 0, scale: float = 1.0) -> torch.Tensor:
 @pytest.mark.parametrize("regression", ["mse", "l1", "smooth_l1"])
 @pytest.mark.parametrize("region", [1, 3])
 def test_it_is_the_sum_written_out_by_hand(regression, region):
-    prediction, target = maps(), targets(region)
+    prediction, target = maps(), truth().targets(region)
     error = {
         "mse": lambda d: d * d,
         "l1": abs,
@@ -48,34 +53,31 @@ def test_it_is_the_sum_written_out_by_hand(regression, region):
                     d = float(prediction[b, c, i, j] - target.maps_B6HW[b, c, i, j])
                     weight = 1 / 81 if c == ch.BACKGROUND else float(target.region_B1HW[b, 0, i, j])
                     expected[b, c] += weight * error[regression](d)
-    parts = ppxyzb(prediction, target, PPXYZBSettings(3.0, regression, region))
+    parts = ppxyzb(prediction, truth(), 3.0, regression=regression, region_cells=region)
     assert torch.allclose(parts, expected, rtol=1e-4)
 
 
 def test_a_perfect_prediction_costs_nothing():
-    target = targets()
+    target = truth().targets()
     perfect = target.maps_B6HW.clone()
     perfect[:, ch.P] = (perfect[:, ch.P] - 0.5) * 100
-    assert float(ppxyzb(perfect, target, PPXYZBSettings()).sum()) < 1e-6
+    assert float(ppxyzb(perfect, truth()).sum()) < 1e-6
 
 
 def test_only_an_emitters_cell_trains_the_regression_channels():
-    target = targets()
+    target = truth().targets()
     prediction = maps().requires_grad_()
-    ppxyzb(prediction, target, PPXYZBSettings())[:, 1:5].sum().backward()
+    ppxyzb(prediction, truth())[:, 1:5].sum().backward()
     has_gradient = prediction.grad[:, 1:5].abs().sum(dim=1, keepdim=True) > 0
     assert torch.equal(has_gradient, target.region_B1HW > 0)
 
 
 def test_gradients_agree_with_finite_differences():
-    target = targets(3)
-    target.maps_B6HW.data = target.maps_B6HW.double()
-
     def total(m):  # the loss is computed in float32: steps must be large enough for it
-        return float(ppxyzb(m, target, PPXYZBSettings(2.0)).double().sum())
+        return float(ppxyzb(m, truth(), 2.0, region_cells=3).double().sum())
 
     prediction = maps(1).requires_grad_()
-    ppxyzb(prediction, target, PPXYZBSettings(2.0)).sum().backward()
+    ppxyzb(prediction, truth(), 2.0, region_cells=3).sum().backward()
     generator = torch.Generator().manual_seed(3)
     for _ in range(40):
         place = tuple(int(torch.randint(s, (1,), generator=generator)) for s in prediction.shape)
@@ -87,45 +89,29 @@ def test_gradients_agree_with_finite_differences():
 
 
 def test_an_image_without_emitters_is_finite_and_trains_detection():
-    empty = encode(
-        Emitters(2, torch.zeros(0, dtype=torch.long), *[torch.zeros(0)] * 4),
-        torch.full((2, 9, 9), 40.0),
-        Scaling(),
-    )
+    nobody = Emitters(2, torch.zeros(0, dtype=torch.long), *[torch.zeros(0)] * 4)
     prediction = maps().requires_grad_()
-    parts = ppxyzb(prediction, empty, PPXYZBSettings())
+    parts = ppxyzb(prediction, Truth(nobody, torch.full((2, 9, 9), 40.0), Scaling()))
     parts.sum().backward()
     assert torch.isfinite(parts).all() and (parts[:, 1:5] == 0).all()
     assert torch.allclose(parts[:, 0], F.softplus(prediction[:, 0]).sum(dim=(1, 2)))
 
 
 def test_huge_logits_and_bfloat16_stay_finite_and_are_computed_in_float32():
-    parts = ppxyzb(maps(scale=1e4).bfloat16(), targets(), PPXYZBSettings())
+    parts = ppxyzb(maps(scale=1e4).bfloat16(), truth())
     assert parts.dtype == torch.float32 and torch.isfinite(parts).all()
 
 
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: PPXYZBSettings(pos_weight=0), "pos_weight"),
+        (lambda: BCESettings(pos_weight=0), "pos_weight"),
         (lambda: PPXYZBSettings(regression="l3"), "regression"),
         (lambda: PPXYZBSettings(region_cells=2), "region_cells"),
         (lambda: ChannelWeights(z=-1), "channel_weights.z"),
         (lambda: ChannelWeights(0, 0, 0, 0, 0, 0), "all channel_weights"),
-        (lambda: ScaleWarmupSettings(order="middle_first"), "order"),
-        (lambda: ScaleWarmupSettings(steps=0), "steps"),
     ],
 )
 def test_wrong_settings_are_named(make, named):
     with pytest.raises(SettingsError, match=named):
         make()
-
-
-def test_scale_warmup_is_base_to_the_power_of_the_scale():
-    coarse = ScaleWarmupSettings("coarse_first", steps=100, coarse_weight=0.5)
-    assert scale_weights(coarse, 0, 3) == pytest.approx((0.5, 0.05, 0.01))
-    assert scale_weights(coarse, 50, 3) == pytest.approx((0.5, 0.5 * 0.55, 0.55**2))
-    assert scale_weights(coarse, 100, 3) == scale_weights(coarse, 10**6, 3) == (0.5, 0.5, 1.0)
-    fine = ScaleWarmupSettings("fine_first", steps=100, coarse_weight=0.5)
-    assert scale_weights(fine, 0, 3) == pytest.approx((0.005, 0.05, 1.0))
-    assert scale_weights(ScaleWarmupSettings("none", coarse_weight=0.3), 0, 3) == (0.3, 0.3, 1.0)

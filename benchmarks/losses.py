@@ -1,0 +1,301 @@
+"""Losses, detection terms, weightings and scale warm-up against each other, at equal CPU time over several seeds.
+
+python benchmarks/losses.py warmup weighting detection --out runs/losses    # any of the studies below
+python benchmarks/losses.py --table --out runs/losses                       # the tables of what is there
+
+A step of every variant is timed first, all in turn in one process, and every run gets as many steps as its variant
+does in the budget: a run's own clock would measure what else the machine is doing. The runs are ordinary train.py and
+evaluate.py commands, one thread each; what is there already is not run again, so that an interrupted study goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from emitter.app.launch import conf_dir
+from emitter.app.schema import build
+from emitter.app.train import Settings, new_bundle
+from emitter.simulation.simulator import Simulator
+from emitter.training.module import EmitterModule
+
+ROOT = Path(__file__).resolve().parent.parent
+ROUNDS = 6  # of the timing
+LIGHTNING_SECONDS = 0.015  # CPU time of a step outside of what is timed: loader, loop, log
+SCORES = {
+    "efficiency_3d": "E3D",
+    "jaccard": "JI",
+    "precision": "precision",
+    "recall": "recall",
+    "rmse_lateral_nm": "lateral (nm)",
+    "rmse_axial_nm": "axial (nm)",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Overrides of train.py; ``after`` names a variant whose run's weights it starts from; ``share`` of the budget."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    after: Variant | None = None
+    share: float = 1.0
+
+
+def variants(group: str, *options: str, more: tuple[str, ...] = ()) -> list[Variant]:
+    """One variant for each option of a group."""
+    return [Variant(f"{group}={option}", (f"{group}={option}", *more)) for option in options]
+
+
+BASE = Variant("default")
+SHORT_EPOCHS = ("training.epoch_steps=10",)  # adaptive weights must have the time to adapt in a short run
+DENSE = ("simulation.density_per_um2=[3,3]",)
+
+
+def matching_after_ppxyzb(loss: str, more: tuple[str, ...] = ()) -> Variant:
+    """PPXYZB for two thirds of the budget, another loss for the rest."""
+    tag = " 3/um2" if more else ""
+    first = Variant("first two thirds" + tag, more, share=2 / 3)
+    rest = (f"loss={loss}", "training.optimizer.warmup_steps=10", "scale_warmup=none", *more)
+    return Variant(f"ppxyzb, then {loss}{tag}", rest, after=first, share=1 / 3)
+
+
+STUDIES: dict[str, list[Variant]] = {
+    "warmup": [BASE, *variants("scale_warmup", "none", "fine_first")],
+    "weighting": [
+        BASE,
+        *variants(
+            "weighting",
+            "rate",
+            "inverse_loss",
+            "gradient_norm",
+            "uncertainty",
+            "log_normalized",
+            more=SHORT_EPOCHS,
+        ),
+    ],
+    "detection": [
+        BASE,
+        Variant("bce, pos_weight 2", ("training.detection.pos_weight=2",)),
+        *variants(
+            "detection",
+            "weighted",
+            "focal",
+            "dice",
+            "tversky",
+            "iou",
+            "bce_dice",
+            "combined",
+            "ce_to_dice",
+            "count",
+        ),
+    ],
+    "presets": variants(
+        "channel_weights",
+        "balanced",
+        "detection_focused",
+        "localization_focused",
+        "photometry_focused",
+        "recommended",
+    ),
+    "reconstruction": [BASE, *variants("reconstruction", "poisson")],
+    "beyond": [BASE, matching_after_ppxyzb("set_matching"), matching_after_ppxyzb("mixture")],
+    "beyond_dense": [
+        Variant("default 3/um2", DENSE),
+        matching_after_ppxyzb("set_matching", DENSE),
+    ],
+}
+
+
+for chatter in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+    logging.getLogger(chatter).setLevel(logging.WARNING)
+_TRAINER = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+
+
+class TimedModule(EmitterModule):
+    """The module outside of a fit, with a step of its own: what happens every n-th step happens."""
+
+    steps_done = 0
+
+    @property
+    def global_step(self) -> int:
+        return self.steps_done
+
+
+class Stepper:
+    """Does training steps of a variant, for their CPU time."""
+
+    def __init__(self, variant: Variant) -> None:
+        overrides = [*variant.overrides, "run_dir=none", "training.precision=32-true"]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = compose("train", overrides=overrides)
+        settings = build(Settings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+        bundle = new_bundle(settings)
+        self.training = settings.training
+        self.simulator = Simulator(settings.simulation, bundle.psf, bundle.camera)
+        self.module = TimedModule(bundle, settings.training)
+        self.module.trainer = _TRAINER
+        self.optimizer = self.module.configure_optimizers()["optimizer"]
+        self.seconds: list[float] = []
+
+    def step(self) -> None:
+        """One step."""
+        n = self.training.batch_size
+        start = time.process_time()
+        index = torch.arange(n * self.module.steps_done, n * (self.module.steps_done + 1))
+        self.module.training_step(self.simulator.sample(self.training.seed, index), 0).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.module.steps_done += 1
+        self.seconds.append(time.process_time() - start)
+
+
+def seconds_per_step(wanted: list[Variant]) -> dict[str, float]:
+    """CPU-seconds of a step of every variant, the least of several turns."""
+    torch.set_num_threads(1)
+    steppers = {variant.name: Stepper(variant) for variant in wanted}
+    for _ in range(ROUNDS):
+        for stepper in steppers.values():
+            stepper.step()
+    # gradient norms are taken in the first step only, and every 20th in a run
+    return {
+        name: min(s.seconds[1:]) + LIGHTNING_SECONDS + max(0.0, s.seconds[0] - min(s.seconds[1:])) / 20
+        for name, s in steppers.items()
+    }
+
+
+_LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its scores."""
+
+    variant: Variant
+    seed: int
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return self.out / re.sub(r"[^\w.]+", "-", self.variant.name) / f"seed{self.seed}"
+
+    def done(self) -> bool:
+        """Whether its scores are there."""
+        return (self.folder / "scores" / "metrics.json").is_file()
+
+    def execute(self, steps: dict[str, int]) -> None:
+        """Train and score, after the run that it starts from."""
+        with _LOCKS[str(self.folder)]:  # two may start from the same run
+            if not self.done():
+                self._execute(steps)
+
+    def _execute(self, steps: dict[str, int]) -> None:
+        overrides = [*self.variant.overrides]
+        if self.variant.after is not None:
+            before = replace(self, variant=self.variant.after)
+            before.execute(steps)
+            overrides.append(f"init_from={before.folder}/checkpoints/last.ckpt")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        n_steps = steps[self.variant.name]
+        common = ("training.validation.times=1", "training.validation.samples=128", "logger.wandb=off")
+        budget = (f"budget.steps={n_steps}", f"training.seed={self.seed}", f"run_dir={self.folder}")
+        _command("train.py", *overrides, *common, *budget, log=self.folder / "train.log")
+        checkpoint = f"checkpoint={self.folder}/checkpoints/last.ckpt"
+        rest = ("samples=600", "protocol=plain", f"output={self.folder}/scores")
+        _command("evaluate.py", checkpoint, *rest, log=self.folder / "evaluate.log")
+        print(f"done: {self.variant.name}, seed {self.seed}, {n_steps} steps", flush=True)
+
+
+def _command(program: str, *arguments: str, log: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with log.open("w") as out:
+        subprocess.run(
+            [sys.executable, ROOT / program, *arguments],
+            check=True,
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            env=environment,
+        )
+
+
+def table(study: str, out: Path, seeds: int) -> str:
+    """Markdown: mean (least-largest) of the scores over the seeds that are there, the best E3D first."""
+    rows = []
+    for variant in STUDIES[study]:
+        runs = [run for run in (Run(variant, seed, out) for seed in range(1, seeds + 1)) if run.done()]
+        found = [json.loads((run.folder / "scores" / "metrics.json").read_text()) for run in runs]
+        if found:
+            cells = [_cell([float(one[name] or math.nan) for one in found], name) for name in SCORES]
+            efficiency = mean(float(one["efficiency_3d"] or math.nan) for one in found)
+            rows.append((efficiency, f"| {variant.name} | {' | '.join(cells)} | {len(found)} |"))
+    rows.sort(key=lambda row: -row[0] if math.isfinite(row[0]) else math.inf)
+    head = f"| {study} | {' | '.join(SCORES.values())} | seeds |\n|{' --- |' * (len(SCORES) + 2)}"
+    return "\n".join([head, *(row for _, row in rows)])
+
+
+def _cell(values: list[float], name: str) -> str:
+    digits = 1 if name.endswith("_nm") else 3
+    return f"{mean(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="which to run")
+    parser.add_argument("--cpu-seconds", type=float, default=240)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "losses")
+    parser.add_argument("--table", action="store_true", help="only the tables of what is there")
+    arguments = parser.parse_args()
+    out = arguments.out.resolve()
+    if not arguments.table:
+        run_studies(arguments.studies, out, arguments.cpu_seconds, arguments.seeds, arguments.jobs)
+    for study in arguments.studies or STUDIES:
+        print(f"\n{table(study, out, arguments.seeds)}", flush=True)
+
+
+def run_studies(studies: list[str], out: Path, cpu_seconds: float, seeds: int, jobs: int) -> None:
+    """Time the steps, then run all that is missing, one seed of everything before the next."""
+    wanted = {variant.name: variant for study in studies for variant in STUDIES[study]}
+    before = {v.after.name: v.after for v in wanted.values() if v.after is not None}
+    costs = seconds_per_step([*wanted.values(), *before.values()])
+    steps = {
+        name: round(cpu_seconds * variant.share / costs[name])
+        for name, variant in {**wanted, **before}.items()
+    }
+    for name in steps:
+        print(f"{name}: {1000 * costs[name]:.0f} ms a step, {steps[name]} steps", flush=True)
+    runs = [Run(variant, seed, out) for seed in range(1, seeds + 1) for variant in wanted.values()]
+    with ThreadPoolExecutor(jobs) as pool:
+        pending = {pool.submit(run.execute, steps): run for run in runs}
+    for future, run in pending.items():
+        if future.exception() is not None:
+            print(f"failed: {run.variant.name}, seed {run.seed}: look into {run.folder}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What one training step minimises: the loss of every scale, the scales' weights, the channels' weighting.
+
+Shape suffixes: K scales, B images, C channels of the maps, 6 parts (one for each channel), H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from emitter.inference.bundle import Bundle
+from emitter.losses.base import Loss, Truth
+from emitter.losses.reconstruction import reconstruction_loss
+from emitter.losses.scale_warmup import scale_weights
+from emitter.simulation.simulator import Sample
+from emitter.training.guard import emptied
+from emitter.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The loss of a step and where it comes from.
+
+    ``parts_KB6``: of every scale and image, before all weights. ``parts_6``: their mean over images, summed over
+    scales with the scales' weights; the weighting makes the loss of it. ``reconstruction`` is weighted.
+    """
+
+    total: Tensor
+    parts_KB6: Tensor
+    parts_6: Tensor
+    scale_weights: tuple[float, ...]
+    reconstruction: Tensor | None
+
+    def shares(self, weights_6: Tensor) -> Tensor:
+        """Each channel's share of the loss, (6,)."""
+        weighted_6 = weights_6 * self.parts_6.detach()
+        return weighted_6 / weighted_6.sum().abs().clamp(min=1e-4)
+
+    def epoch_parts(self) -> Tensor:
+        """Parts that do not depend on the scale warm-up, (6,): the mean over scales and images."""
+        return self.parts_KB6.detach().mean(dim=(0, 1))
+
+
+class Objective(nn.Module):
+    """Maps of all scales and a sample → the loss. Owns what a loss or weighting trains or remembers."""
+
+    def __init__(self, settings: TrainingSettings, bundle: Bundle) -> None:
+        super().__init__()
+        self.settings = settings
+        self.cells_px = bundle.network.cells_px
+        self.scaling = bundle.scaling
+        self.psf = bundle.psf
+        self.losses = nn.ModuleList(settings.loss.build(settings.detection) for _ in self.cells_px)
+        self.weighting = settings.weighting.build(settings.channel_weights)
+        self.scale_weights(0)  # wrong settings are named before the training begins
+
+    @property
+    def n_maps(self) -> int:
+        """How many channels the maps must have."""
+        loss = self.losses[0]
+        assert isinstance(loss, Loss)
+        return loss.n_maps
+
+    def scale_weights(self, step: int) -> tuple[float, ...]:
+        """Of every scale at this step, coarse to fine."""
+        settings = self.settings
+        return scale_weights(settings.scale_warmup, step, len(self.cells_px), settings.epoch_steps)
+
+    def forward(
+        self, maps: list[Tensor], sample: Sample, keep_B: Tensor, step: int, progress: float
+    ) -> Outcome:
+        """The loss, in float32. Images that are not kept weigh nothing."""
+        parts_KB6 = self.parts(maps, sample, keep_B, progress)
+        weights = self.scale_weights(step)
+        parts_6 = self._over_scales(parts_KB6, weights)
+        total = self.weighting(parts_6)
+        reconstruction = self._reconstruction(maps[-1], sample, keep_B)
+        if reconstruction is not None:
+            total = total + reconstruction
+        return Outcome(total, parts_KB6, parts_6, weights, reconstruction)
+
+    def parts(self, maps: list[Tensor], sample: Sample, keep_B: Tensor, progress: float) -> Tensor:
+        """Of every scale and image, before all weights, (K, B, 6)."""
+        kept = keep_B[:, None].to(torch.float32)
+        parts = []
+        for maps_BCHW, cell_px, loss in zip(maps, self.cells_px, self.losses, strict=True):
+            truth = Truth(sample.emitters, sample.background_BHW, self.scaling, cell_px)
+            parts.append(loss(maps_BCHW.float(), truth, progress) * kept)
+        return torch.stack(parts)
+
+    def _over_scales(self, parts_KB6: Tensor, weights: tuple[float, ...]) -> Tensor:
+        return (parts_KB6.mean(dim=1) * parts_KB6.new_tensor(weights)[:, None]).sum(dim=0)
+
+    def _reconstruction(self, finest_BCHW: Tensor, sample: Sample, keep_B: Tensor) -> Tensor | None:
+        settings = self.settings.reconstruction
+        if settings.error == "none":
+            return None
+        observed_BHW = emptied(sample.photons_BTHW[:, sample.photons_BTHW.shape[1] // 2], keep_B)
+        truth = Truth(sample.emitters, sample.background_BHW, self.scaling, self.cells_px[-1])
+        variance = sample.camera.noise_variance
+        loss_B = reconstruction_loss(finest_BCHW, truth, observed_BHW, self.psf, variance, settings)
+        return (loss_B * keep_B).mean()
+
+    def channel_gradient_norms(
+        self,
+        estimates: list[Tensor],
+        read: Callable[[list[Tensor]], list[Tensor]],
+        outcome: Callable[[list[Tensor]], Outcome],
+    ) -> Tensor:
+        """Norm of every channel's gradient at the head's input, (6,): backward through the head alone."""
+        leaves = [estimate.detach().requires_grad_() for estimate in estimates]
+        parts_6 = outcome(read(leaves)).parts_6
+        norms = []
+        for part in parts_6:
+            gradients = torch.autograd.grad(part, leaves, retain_graph=True, allow_unused=True)
+            norms.append(torch.stack([g.float().norm() for g in gradients if g is not None]).norm())
+        return torch.stack(norms)

@@ -1,0 +1,123 @@
+"""What a step minimises: scales, weightings and losses put together."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from test_training import SETTINGS, SIMULATION, StopError, bundle, fail, interrupted, train
+
+from emitter.core.channels import CHANNELS
+from emitter.core.errors import SettingsError
+from emitter.losses.base import Truth
+from emitter.losses.channel_weights import ChannelWeights
+from emitter.losses.detection.bce import BCESettings
+from emitter.losses.ppxyzb import PPXYZBSettings
+from emitter.losses.scale_warmup import ScaleWarmupSettings
+from emitter.losses.weighting.gradient_norm import GradientNormSettings
+from emitter.losses.weighting.rate import RateSettings
+from emitter.losses.weighting.uncertainty import UncertaintySettings
+from emitter.simulation.simulator import Simulator
+from emitter.training.data import EmitterData
+from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
+from emitter.training.objective import Objective
+from emitter.training.settings import BudgetSettings
+
+WEIGHTS = ChannelWeights(2, 1, 0.5, 1.5, 1, 3)
+
+
+def scene(settings=SETTINGS):
+    made = bundle()
+    sample = Simulator(SIMULATION, made.psf, made.camera).sample(1, torch.arange(3))
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(3, 6, side, side, generator=generator).requires_grad_() for side in (8, 16)]
+    return Objective(settings, made), maps, sample, made
+
+
+def test_it_is_the_weighted_sum_over_scales_and_channels():
+    settings = replace(SETTINGS, channel_weights=WEIGHTS, scale_warmup=ScaleWarmupSettings(steps=10))
+    objective, maps, sample, made = scene(settings)
+    outcome = objective(maps, sample, torch.ones(3, dtype=torch.bool), step=5, progress=0.0)
+    loss = PPXYZBSettings().build(BCESettings())
+    expected = 0.0
+    for maps_k, cell, scale_weight in zip(maps, (2.0, 1.0), (0.3, 0.55), strict=True):
+        parts = loss(maps_k, Truth(sample.emitters, sample.background_BHW, made.scaling, cell), 0.0).mean(
+            dim=0
+        )
+        expected += scale_weight * sum(w * part for w, part in zip(WEIGHTS.per_channel(), parts, strict=True))
+    assert float(outcome.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert float(outcome.shares(objective.weighting.effective_6()).sum()) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_dropped_image_weighs_nothing():
+    objective, maps, sample, _ = scene()
+    keep = torch.tensor([True, False, True])
+    objective(maps, sample, keep, step=0, progress=0.0).total.backward()
+    for maps_k in maps:
+        assert not maps_k.grad[1].any() and maps_k.grad[0].any()
+
+
+def test_a_locked_scale_stays_in_the_graph_with_zero_gradient():
+    settings = replace(SETTINGS, scale_warmup=ScaleWarmupSettings("none", active_from_epoch=(0, 1)))
+    objective, maps, sample, _ = scene(settings)
+    objective(maps, sample, torch.ones(3, dtype=torch.bool), step=0, progress=0.0).total.backward()
+    assert maps[0].grad.any() and maps[1].grad is not None and not maps[1].grad.any()
+
+
+def test_gradient_norms_at_the_heads_input_are_those_of_each_channel_alone():
+    objective, _, sample, made = scene()
+    keep = torch.ones(3, dtype=torch.bool)
+    network = made.network
+    estimates = network.estimates(sample.photons_BTHW)
+
+    def read(leaves):
+        return network.read(leaves, 16, 16)
+
+    def outcome(maps):
+        return objective(maps, sample, keep, 0, 0.0)
+
+    norms = objective.channel_gradient_norms(estimates, read, outcome)
+    for i in range(len(CHANNELS)):
+        leaves = [e.detach().requires_grad_() for e in estimates]
+        outcome(read(leaves)).parts_6[i].backward()
+        squares = sum(float(leaf.grad.square().sum()) for leaf in leaves)
+        assert float(norms[i]) == pytest.approx(squares**0.5, rel=1e-4)
+    assert all(p.grad is None for p in network.backbone.parameters())  # nothing went through the backbone
+
+
+@pytest.mark.parametrize(
+    "weighting", [RateSettings(1), GradientNormSettings(), UncertaintySettings()], ids=lambda s: s.kind
+)
+def test_weights_move_are_logged_and_go_on_exactly_after_a_resume(tmp_path, weighting):
+    settings = replace(SETTINGS, weighting=weighting, epoch_steps=7)
+    _, whole = train(tmp_path / "whole", BudgetSettings(steps=60), settings)
+    # a run of the same length, stopped in the middle of an epoch and gone on from its checkpoint
+    made = bundle()
+    data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 4, 4)
+    job = Job(
+        "test",
+        tmp_path / "cut",
+        BudgetSettings(steps=60),
+        TrainerSettings("cpu"),
+        LoggerSettings(wandb="off"),
+    )
+    with pytest.raises(StopError):
+        fit(interrupted("on_train_batch_start", fail)(made, settings), data, job)
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    _, resumed = train(tmp_path / "cut", BudgetSettings(steps=60), settings, resume=last)
+    weights = whole.objective.weighting.effective_6()
+    assert torch.equal(weights, resumed.objective.weighting.effective_6())
+    assert not torch.allclose(weights, torch.ones(6))
+    log = pd.read_csv(tmp_path / "whole" / "metrics.csv")
+    for name in CHANNELS:
+        assert log[f"train/weight/{name}"].notna().sum() == 3
+    assert log[[f"train/share/{name}" for name in CHANNELS]].dropna().sum(axis=1).to_numpy() == pytest.approx(
+        1
+    )
+
+
+def test_wrong_combinations_are_named():
+    with pytest.raises(SettingsError, match="2 scales"):
+        scene(replace(SETTINGS, scale_warmup=ScaleWarmupSettings(active_from_epoch=(0, 1, 2))))
+    with pytest.raises(SettingsError, match="epoch_steps"):
+        replace(SETTINGS, epoch_steps=0)
