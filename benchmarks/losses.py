@@ -3,16 +3,16 @@
 python benchmarks/losses.py warmup weighting detection --out runs/losses    # any of the studies below
 python benchmarks/losses.py --table --out runs/losses                       # the tables of what is there
 
-A step of every variant is timed first, all in turn in one process, and every run gets as many steps as its variant
-does in the budget: a run's own clock would measure what else the machine is doing. The runs are ordinary train.py and
-evaluate.py commands, one thread each; what is there already is not run again, so that an interrupted study goes on.
+The default's step is timed first, then how much longer or shorter every other loss takes, and every run gets as many
+steps as its variant does in the budget: a run's own clock would measure what else the machine is doing. The runs are
+ordinary train.py and evaluate.py commands, one thread each; what is there already is not run again, so that an
+interrupted study goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
 import os
 import re
@@ -22,12 +22,13 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
-import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -37,9 +38,9 @@ from emitter.app.schema import build
 from emitter.app.train import Settings, new_bundle
 from emitter.simulation.simulator import Simulator
 from emitter.training.module import EmitterModule
+from emitter.training.objective import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
-ROUNDS = 6  # of the timing
 LIGHTNING_SECONDS = 0.015  # CPU time of a step outside of what is timed: loader, loop, log
 SCORES = {
     "efficiency_3d": "E3D",
@@ -126,61 +127,73 @@ STUDIES: dict[str, list[Variant]] = {
 }
 
 
-for chatter in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
-    logging.getLogger(chatter).setLevel(logging.WARNING)
-_TRAINER = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-
-
-class TimedModule(EmitterModule):
-    """The module outside of a fit, with a step of its own: what happens every n-th step happens."""
-
-    steps_done = 0
-
-    @property
-    def global_step(self) -> int:
-        return self.steps_done
-
-
 class Stepper:
-    """Does training steps of a variant, for their CPU time."""
+    """The parts of a training step, for their CPU time."""
 
     def __init__(self, variant: Variant) -> None:
-        overrides = [*variant.overrides, "run_dir=none", "training.precision=32-true"]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = compose("train", overrides=overrides)
+            config = compose("train", overrides=[*variant.overrides, "run_dir=none"])
         settings = build(Settings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-        bundle = new_bundle(settings)
+        self.bundle = new_bundle(settings)
         self.training = settings.training
-        self.simulator = Simulator(settings.simulation, bundle.psf, bundle.camera)
-        self.module = TimedModule(bundle, settings.training)
-        self.module.trainer = _TRAINER
+        self.simulator = Simulator(settings.simulation, self.bundle.psf, self.bundle.camera)
+        self.module = EmitterModule(self.bundle, settings.training)
         self.optimizer = self.module.configure_optimizers()["optimizer"]
-        self.seconds: list[float] = []
+        self.sample = self.simulator.sample(self.training.seed, torch.arange(self.training.batch_size))
+        self.keep = torch.ones(self.training.batch_size, dtype=torch.bool)
 
-    def step(self) -> None:
-        """One step."""
-        n = self.training.batch_size
-        start = time.process_time()
-        index = torch.arange(n * self.module.steps_done, n * (self.module.steps_done + 1))
-        self.module.training_step(self.simulator.sample(self.training.seed, index), 0).backward()
+    def outcome(self, maps: list[torch.Tensor]) -> Outcome:
+        """Of the sample."""
+        result: Outcome = self.module.objective(maps, self.sample, self.keep, 10**6, 0.5)
+        return result
+
+    def whole(self) -> None:
+        """One step: simulation, network, loss, backward, optimizer."""
+        self.sample = self.simulator.sample(self.training.seed, torch.arange(self.training.batch_size))
+        self.outcome(self.module(self.sample.photons_BTHW)).total.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.module.steps_done += 1
-        self.seconds.append(time.process_time() - start)
+
+    def loss_seconds(self) -> float:
+        """What differs between variants of one network: the loss from the maps, and back to them."""
+        with torch.no_grad():
+            estimates = self.bundle.network.estimates(self.sample.photons_BTHW)
+        read = partial(self.bundle.network.read, height=40, width=40)
+        maps = [maps_k.detach().requires_grad_() for maps_k in read(estimates)]
+        seconds = least_seconds(lambda: self.outcome(maps).total.backward())
+        every = self.module.objective.weighting.norms_every_steps
+        if every:
+            norms = self.module.objective.channel_gradient_norms
+            seconds += least_seconds(lambda: norms(estimates, read, self.outcome)) / every
+        return seconds
 
 
-def seconds_per_step(wanted: list[Variant]) -> dict[str, float]:
-    """CPU-seconds of a step of every variant, the least of several turns."""
+def least_seconds(work: Callable[[], object], rounds: int = 20) -> float:
+    """CPU time of the fastest of several."""
+    seconds = []
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
+
+
+def seconds_per_step(wanted: list[Variant], known: Path) -> dict[str, float]:
+    """CPU-seconds of a step of every variant: of the default's whole step, and the difference between the losses.
+
+    Kept in a file, so that a study that goes on later, or on a busier machine, gives the same steps to every seed.
+    """
+    costs: dict[str, float] = json.loads(known.read_text()) if known.is_file() else {}
     torch.set_num_threads(1)
-    steppers = {variant.name: Stepper(variant) for variant in wanted}
-    for _ in range(ROUNDS):
-        for stepper in steppers.values():
-            stepper.step()
-    # gradient norms are taken in the first step only, and every 20th in a run
-    return {
-        name: min(s.seconds[1:]) + LIGHTNING_SECONDS + max(0.0, s.seconds[0] - min(s.seconds[1:])) / 20
-        for name, s in steppers.items()
-    }
+    base = Stepper(BASE)
+    if BASE.name not in costs:
+        costs[BASE.name] = least_seconds(base.whole) + LIGHTNING_SECONDS
+    for variant in wanted:
+        if variant.name not in costs:
+            costs[variant.name] = costs[BASE.name] + Stepper(variant).loss_seconds() - base.loss_seconds()
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text(json.dumps(costs, indent=1))
+    return costs
 
 
 _LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -282,7 +295,7 @@ def run_studies(studies: list[str], out: Path, cpu_seconds: float, seeds: int, j
     """Time the steps, then run all that is missing, one seed of everything before the next."""
     wanted = {variant.name: variant for study in studies for variant in STUDIES[study]}
     before = {v.after.name: v.after for v in wanted.values() if v.after is not None}
-    costs = seconds_per_step([*wanted.values(), *before.values()])
+    costs = seconds_per_step([*wanted.values(), *before.values()], out / "seconds_per_step.json")
     steps = {
         name: round(cpu_seconds * variant.share / costs[name])
         for name, variant in {**wanted, **before}.items()

@@ -23,7 +23,7 @@ from emitter.training.budget import Budget
 from emitter.training.checkpoints import LastCheckpoint
 from emitter.training.data import EmitterData
 from emitter.training.interrupt import Interruption
-from emitter.training.log_files import join, set_aside
+from emitter.training.log_files import SavedLogs, join, set_aside
 from emitter.training.module import LOG_EVERY_STEPS, MONITOR, EmitterModule
 from emitter.training.progress import RunProgress
 from emitter.training.report import RunTimes, draw_report
@@ -95,8 +95,6 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     finally:
-        for logger in trainer.loggers:
-            logger.save()
         join(job.run_dir)
         if job.logger.wandb != "off":
             wandb.finish()
@@ -137,6 +135,7 @@ def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback])
                 Budget(job.budget, settings.validation),
                 RunProgress(),
                 RunTimes(),
+                SavedLogs(),
                 *callbacks,
                 LastCheckpoint(job.run_dir / "checkpoints" / "last.ckpt"),
             ],

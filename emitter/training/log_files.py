@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytorch_lightning as pl
 
 LOG = "metrics.csv"
 
@@ -39,3 +40,20 @@ def join(run_dir: Path) -> None:
     temporary.replace(log)
     for path in earlier:
         path.unlink()
+
+
+class SavedLogs(pl.Callback):
+    """Writes the logs however the run ends, in the process that holds them: Lightning does not after a failure, and
+    where it starts processes for the ranks, the one that started them has no logs."""
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._save(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        for logger in trainer.loggers:
+            logger.save()

@@ -111,6 +111,9 @@ def test_the_facts_are_those_of_the_samples():
     assert (report.emitters_min, report.emitters_max) == (min(counts), max(counts))
     assert report.photons_quantiles == pytest.approx(np.quantile(emitters.photons_N.numpy(), QUANTILES))
     assert report.pixel_quantiles == pytest.approx(np.quantile(sample.photons_BTHW.numpy(), QUANTILES))
+    middle, bright = np.quantile(sample.photons_BTHW.flatten(1).numpy(), (0.5, 0.999), axis=1)
+    assert report.sample_background == pytest.approx(np.quantile(middle, (0.05, 0.95)))
+    assert report.sample_bright == pytest.approx(np.quantile(bright - middle, (0.05, 0.95)))
     assert (report.frame_min_adu, report.frame_max_adu) == (
         sample.counts_BTHW.min(),
         sample.counts_BTHW.max(),
@@ -152,6 +155,7 @@ def test_nearly_empty_frames_are_warned_of_unless_they_are_weighted():
     warning = report.warnings[0]
     assert "weigh 1 ×" in warning and "50 to 100" in warning and "training.detection.pos_weight" in warning
     assert "simulation.density_per_um2 to about 0.05 " in warning
+    assert "to about 0.2 " in check_data(nearly_empty, 1, 1.0, cell_px=0.5).warnings[0]
     assert check_data(nearly_empty, 1, 50.0).warnings == ()
     assert check_data(sparse(0.08), 1, 1.0).warnings == ()  # what is advised, and some
 

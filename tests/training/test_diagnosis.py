@@ -102,6 +102,9 @@ def test_likelihoods_that_pass_through_zero_are_no_explosion_and_no_plateau():
     rng = np.random.default_rng(1)
     diagnosis = new()
     assert steps(diagnosis, lambda s: 40 - s / 25 + rng.normal(0, 3), flat(10.0), 120) == []
+    around_zero = [-3.0, 3.0, 0.1, -2.0, 2.0]  # a lowest median of 0.1
+    scattered = steps(new(), lambda s: around_zero[s // LOG_EVERY % 5] if s < 600 else 5.0, flat(10.0), 60)
+    assert scattered == []
     assert epochs(diagnosis, lambda e: {n: v * (1 - e / 20) for n, v in FIRST.items()}, 40) == []
 
 
@@ -276,7 +279,9 @@ def test_a_resumed_diagnosis_is_the_uninterrupted_one(cut):
     resumed = new(scale_free=False)
     resumed.load_state_dict(state)
     history(diagnosis, cut, 60)  # what the first goes through later does not reach the second
+    kept = json.dumps(state)
     assert before + history(resumed, cut, 60) == whole
+    assert json.dumps(state) == kept
     assert set(names(whole)) == {
         "vanishing_gradient",
         "clip_is_the_learning_rate",

@@ -229,6 +229,13 @@ def test_the_best_probability_is_what_the_docstring_says(settings, chance, best)
     assert torch.sigmoid(logit[expected.argmin()]).item() == pytest.approx(best, abs=1e-3)
 
 
+def test_a_target_above_the_threshold_is_foreground():
+    target = torch.tensor([0.0, 0.2, 0.3, 0.31, 1.0])[:, None, None]
+    settings = WeightedSettings(foreground_weight=7.0, background_weight=2.0, threshold=0.3, error="l1")
+    missed = settings.term(torch.full_like(target, -100.0), target, 0.0)
+    assert missed.tolist() == pytest.approx([0.0, 2 * 0.2, 2 * 0.3, 7 * 0.31, 7.0])
+
+
 def test_composites_are_sums_of_their_parts():
     logits, target = case()
     bce, dice, weighted = (
@@ -324,7 +331,7 @@ def test_count_is_the_normal_likelihood_and_its_gradient(shape):
     count.sum().backward()
     for b in range(len(logits)):
         flat, n = logits[b].detach().flatten().numpy(), float(target[b].sum())
-        assert float(count[b]) == pytest.approx(
+        assert float(count[b].detach()) == pytest.approx(
             -log_likelihood(flat, n) - 0.5 * math.log(2 * math.pi), rel=1e-4
         )
         for j in range(0, len(flat), 7):

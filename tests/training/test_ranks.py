@@ -1,0 +1,61 @@
+"""Two gloo processes: adaptive weights and counts are the same on every rank."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from test_training import SETTINGS, bundle
+
+from emitter.losses.weighting.gradient_norm import GradientNormSettings
+from emitter.losses.weighting.inverse_loss import InverseLossSettings
+from emitter.losses.weighting.rate import RateSettings
+from emitter.losses.weighting.uncertainty import UncertaintySettings
+from emitter.simulation.simulator import Simulator
+from emitter.training.data import EmitterData
+from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
+from emitter.training.module import EmitterModule
+from emitter.training.settings import BudgetSettings
+
+
+class Telling(EmitterModule):
+    """Every rank writes down its weights; rank 1 is handed a NaN in step 5."""
+
+    folder: Path
+
+    def training_step(self, sample, batch_idx):
+        if self.global_step == 5 and self.global_rank == 1:
+            sample.counts_BTHW[0, 0, 0, 0] = math.nan
+        return super().training_step(sample, batch_idx)
+
+    def on_train_end(self):
+        told = {
+            "weights": self.objective.weighting.effective_6().tolist(),
+            "parameters": [float(p.double().sum()) for p in self.parameters()],
+        }
+        (self.folder / f"rank{self.global_rank}.json").write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    "weighting",
+    [RateSettings(1), InverseLossSettings(), GradientNormSettings(), UncertaintySettings()],
+    ids=lambda s: s.kind,
+)
+def test_weights_are_equal_on_every_rank_though_the_samples_differ(tmp_path, weighting):
+    settings = replace(SETTINGS, weighting=weighting, epoch_steps=3, batch_size=2)
+    made = bundle()
+    module = Telling(made, settings)
+    module.folder = tmp_path
+    data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 2, 4)
+    machine = TrainerSettings("cpu", devices=2, strategy="ddp_fork")
+    job = Job("test", tmp_path, BudgetSettings(steps=25), machine, LoggerSettings(wandb="off"))
+    fit(module, data, job)
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    assert not torch.allclose(torch.tensor(first["weights"]), torch.ones(6))
+    health = pd.read_csv(tmp_path / "metrics.csv").filter(regex="^(step|health/.*)$").dropna().set_index("step")
+    assert health["health/inputs_nan"].sum() == health["health/inputs_nan"][5] == 1  # summed over ranks
+    assert health["health/masked_images"].sum() == 1
