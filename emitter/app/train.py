@@ -28,7 +28,13 @@ from emitter.simulation.simulator import Simulator
 from emitter.training.data import EmitterData
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
 from emitter.training.module import NOTHING_FOUND, EmitterModule
-from emitter.training.settings import BudgetSettings, TrainingSettings, input_scaling_for, scaling_for
+from emitter.training.settings import (
+    BudgetSettings,
+    TrainingSettings,
+    ValidationSettings,
+    input_scaling_for,
+    scaling_for,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +57,8 @@ class Settings:
     logger: LoggerSettings
     resume: str | None = None
     init_from: str | None = None
+    movie: str | None = None
+    fast_dev_run: bool = False
 
 
 def new_bundle(settings: Settings) -> Bundle:
@@ -75,6 +83,8 @@ def new_bundle(settings: Settings) -> Bundle:
 
 def run(settings: Settings) -> float:
     """Train, say where the results are, and return the best validation efficiency (what a sweep maximises)."""
+    if settings.fast_dev_run:
+        settings = in_seconds(settings)
     resume = None
     if settings.resume is not None:
         settings, resume = resumed(settings, Path(settings.resume).expanduser())
@@ -91,7 +101,7 @@ def run(settings: Settings) -> float:
         count_parameters(network) / 1e6,
         count_macs_per_pixel(network, network.n_frames) / 1e6,
     )
-    job = Job(settings.name, run_dir, settings.budget, settings.trainer, settings.logger)
+    job = Job(settings.name, run_dir, settings.budget, settings.trainer, settings.logger, settings.movie)
     result = fit(EmitterModule(bundle, training), data, job, resume)
     found = (
         f"best validation efficiency {result:.3f}"
@@ -100,6 +110,18 @@ def run(settings: Settings) -> float:
     )
     log.info("%s; results in %s", found, run_dir)
     return result
+
+
+def in_seconds(settings: Settings) -> Settings:
+    """The same with a few steps of everything: logs, epochs, a validation, pictures, checkpoints."""
+    training = replace(
+        settings.training,
+        batch_size=min(settings.training.batch_size, 4),
+        log_every_steps=1,
+        epoch_steps=2,
+        validation=ValidationSettings(samples=4, times=1),
+    )
+    return replace(settings, training=training, budget=BudgetSettings(steps=5))
 
 
 def resumed(settings: Settings, run_dir: Path) -> tuple[Settings, Path]:

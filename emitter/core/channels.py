@@ -16,7 +16,9 @@ CHANNELS = ("p_logit", "photons", "x", "y", "z", "background")
 N_CHANNELS = len(CHANNELS)
 P, PHOTONS, X, Y, Z, BACKGROUND = range(N_CHANNELS)
 REGRESSION = (PHOTONS, X, Y, Z)  # defined only where an emitter is; p and background are defined everywhere
-SIGMAS = tuple(range(N_CHANNELS, N_CHANNELS + len(REGRESSION)))  # raw widths of REGRESSION, where a loss asks for them
+SIGMAS = tuple(
+    range(N_CHANNELS, N_CHANNELS + len(REGRESSION))
+)  # raw widths of REGRESSION, where a loss asks for them
 
 
 @dataclass(frozen=True)

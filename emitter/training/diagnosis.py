@@ -32,7 +32,8 @@ class DiagnosisSettings:
     """When something is worth a word.
 
     ``vanishing_norm``: a group's gradient norm below it in ``vanishing_steps`` logged steps in a row.
-    ``starving_ratio``: of the last group's norm to the first's, above it in ``starving_steps`` in a row.
+    ``starving_ratio``: of the last group's norm to the first's, above it in ``starving_steps`` in a row, from step
+    ``starving_from_step`` on (the head learns first).
     ``clip_share``: of the last ``clip_steps`` logged steps in which the gradient was clipped.
     ``explosion_factor``: times the lowest median of ``explosion_window`` logged losses, above it in
     ``explosion_steps`` in a row.
@@ -46,6 +47,7 @@ class DiagnosisSettings:
     vanishing_steps: int = 5
     starving_ratio: float = 10.0
     starving_steps: int = 10
+    starving_from_step: int = 100
     clip_share: float = 0.8
     clip_steps: int = 20
     explosion_factor: float = 20.0
@@ -67,7 +69,14 @@ class DiagnosisSettings:
         for name in ("starving_ratio", "explosion_factor"):
             value = getattr(self, name)
             require(1 < value < math.inf, f"diagnosis.{name} is {value}: give a ratio above 1")
-        counts = ("vanishing_steps", "starving_steps", "clip_steps", "explosion_window", "explosion_steps")
+        counts = (
+            "vanishing_steps",
+            "starving_steps",
+            "starving_from_step",
+            "clip_steps",
+            "explosion_window",
+            "explosion_steps",
+        )
         for name in (*counts, "plateau_from_epoch", "plateau_every"):
             require(getattr(self, name) >= 1, f"diagnosis.{name} is {getattr(self, name)}: give 1 or more")
         require(
@@ -118,9 +127,9 @@ class Diagnosis:
 
     Args:
         settings: the thresholds.
-        scale_free_optimizer: whether a step does not depend on the gradient's size (Muon orthogonalizes it, AdamW
-            divides by its running size). Clipping then scales what is scaled anyway, and is no learning rate: it is
-            the rule here that gradients of losses summed over cells are above the clip in every step.
+        scale_free_optimizer: whether a step does not depend on the gradient's size (Muon orthogonalizes it). Clipping
+            then scales what is scaled anyway, and is no learning rate: it is the rule here that gradients of losses
+            summed over cells are above the clip in every step.
         data_warnings: whether the data check had any: a plateau is then blamed on the data first.
     """
 
@@ -240,7 +249,8 @@ class Diagnosis:
 
     def _starving(self, step: int, norms: dict[str, float]) -> Iterator[Advice]:
         settings, memory = self.settings, self._memory
-        if len(norms) < 2:
+        # steps that are as large in every layer whatever their gradients starve none
+        if len(norms) < 2 or self.scale_free_optimizer or step < settings.starving_from_step:
             return
         (first_name, first), *_, (last_name, last) = norms.items()
         # a first group without any gradient has vanished, which is another finding

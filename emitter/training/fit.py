@@ -24,9 +24,10 @@ from emitter.training.checkpoints import LastCheckpoint
 from emitter.training.data import EmitterData
 from emitter.training.interrupt import Interruption
 from emitter.training.log_files import SavedLogs, join, set_aside
-from emitter.training.module import LOG_EVERY_STEPS, MONITOR, EmitterModule
+from emitter.training.module import MONITOR, EmitterModule
 from emitter.training.progress import RunProgress
 from emitter.training.report import RunTimes, draw_report
+from emitter.training.run_diagnosis import RunDiagnosis
 from emitter.training.settings import BudgetSettings, TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -66,13 +67,14 @@ class LoggerSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its name, its folder, how long, on what, logged where."""
+    """One run: its name, its folder, how long, on what, logged where; a movie that the simulation is held against."""
 
     name: str
     run_dir: Path
     budget: BudgetSettings
     machine: TrainerSettings
     logger: LoggerSettings
+    movie: str | None = None
 
 
 def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None = None) -> float:
@@ -91,7 +93,8 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
         mode="max",
         enable_version_counter=False,
     )
-    trainer = _trainer(module.settings, job, [interruption, best])
+    diagnosis = RunDiagnosis(data.simulator, module, job.run_dir, job.movie)
+    trainer = _trainer(module.settings, job, [interruption, diagnosis, best])
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     finally:
@@ -128,7 +131,7 @@ def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback])
             check_val_every_n_epoch=None,
             num_sanity_val_steps=-1,
             gradient_clip_val=settings.optimizer.clip_norm,
-            log_every_n_steps=LOG_EVERY_STEPS,
+            log_every_n_steps=settings.log_every_steps,
             use_distributed_sampler=False,
             logger=_loggers(job),
             callbacks=[

@@ -41,7 +41,6 @@ from emitter.training.settings import TrainingSettings
 
 MONITOR = "val/efficiency"
 NOTHING_FOUND = -10.0
-LOG_EVERY_STEPS = 20
 _CANDIDATES = [
     Thresholds(mass, neighbour)
     for mass, neighbour in itertools.product((0.3, 0.4, 0.5, 0.6, 0.7), (0.6, 0.8))
@@ -60,6 +59,7 @@ class EmitterModule(pl.LightningModule):
         self.objective = Objective(settings, bundle)
         self.total_steps: int | None = None
         self.skipped_steps = 0
+        self._non_finite = 0  # numbers since they were last asked for
         self.gradient_norms: dict[str, float] = {}  # of the last logged step, input to head
         self._step_sums = torch.zeros(0)
         self._gradient_counts = torch.zeros(2)
@@ -111,6 +111,7 @@ class EmitterModule(pl.LightningModule):
         gradients_2 = self._gradient_counts  # the same on every rank
         counts = torch.cat((sums[:n], gradients_2.to(sums.device), sums[n : n + 1]))
         named = dict(zip((*COUNTS, MASKED), counts.tolist(), strict=True))
+        self._non_finite += int(sum(value for name, value in named.items() if name != MASKED))
         for logger in self.trainer.loggers:
             logger.log_metrics({**named, SKIPPED: float(self.skipped_steps)}, step=self.global_step - 1)
         self.epoch_parts_6 += (sums[n + 1 :] / self.trainer.world_size).to(self.epoch_parts_6)
@@ -130,6 +131,11 @@ class EmitterModule(pl.LightningModule):
         self.skipped_steps += dropped
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
+    def take_non_finite(self) -> int:
+        """How many NaN and Inf were counted since the last call."""
+        count, self._non_finite = self._non_finite, 0
+        return count
+
     def _over_ranks(self, values: Tensor) -> Tensor:
         """Summed over ranks."""
         total = self.trainer.strategy.reduce(values, reduce_op="sum")
@@ -137,8 +143,8 @@ class EmitterModule(pl.LightningModule):
         return total
 
     def _is_logged_step(self) -> bool:
-        """Lightning writes what was logged in every LOG_EVERY_STEPS-th step."""
-        return (self.global_step + 1) % LOG_EVERY_STEPS == 0
+        """Lightning writes what was logged in every so-many-th step."""
+        return (self.global_step + 1) % self.settings.log_every_steps == 0
 
     def _log_outcome(self, outcome: Outcome, sample: Sample) -> None:
         # the step is named here: Lightning's own count is one off after some resumes

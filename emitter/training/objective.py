@@ -5,6 +5,7 @@ Shape suffixes: K scales, B images, C channels of the maps, 6 parts (one for eac
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,6 +69,10 @@ class Objective(nn.Module):
         """Of every scale at this step, coarse to fine."""
         settings = self.settings
         return scale_weights(settings.scale_warmup, step, len(self.cells_px), settings.epoch_steps)
+
+    def final_scale_weights(self) -> tuple[float, ...]:
+        """Of every scale when the warm-up is over and all are active."""
+        return self.scale_weights(sys.maxsize)
 
     def forward(
         self, maps: list[Tensor], sample: Sample, keep_B: Tensor, step: int, progress: float

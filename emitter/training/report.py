@@ -12,11 +12,16 @@ from emitter.plots.training import plot_training
 from emitter.training.log_files import LOG
 
 
+def report_folder(run_dir: Path) -> Path:
+    """Where the run's pictures and findings are."""
+    folder = run_dir / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def draw_report(run_dir: Path) -> None:
     """``report/curve.png`` from the run's ``metrics.csv``."""
-    folder = run_dir / "report"
-    folder.mkdir(exist_ok=True)
-    plot_training(run_dir / LOG, folder / "curve.png")
+    plot_training(run_dir / LOG, report_folder(run_dir) / "curve.png")
 
 
 class RunTimes(pl.Callback):

@@ -88,7 +88,8 @@ class TrainingSettings:
     """Everything about training that is not the network, the microscope or the machine.
 
     ``epoch_steps``: the stream of samples has no end; so many steps count as an epoch where something happens every
-    epoch (adaptive weights, the search for plateaus).
+    epoch (adaptive weights, the search for plateaus). Losses, norms and weights are logged every ``log_every_steps``
+    steps, counts of non-finite numbers at every step.
     """
 
     PRECISIONS: ClassVar[tuple[str, ...]] = ("auto", "bf16-mixed", "32-true")
@@ -96,6 +97,7 @@ class TrainingSettings:
     seed: int = 1
     batch_size: int = 16
     epoch_steps: int = 50
+    log_every_steps: int = 20
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
     loss: LossSettings = field(default_factory=PPXYZBSettings)
     detection: DetectionSettings = field(default_factory=BCESettings)
@@ -110,6 +112,7 @@ class TrainingSettings:
         require(0 <= self.seed < 2**63, f"training.seed is {self.seed}: give a number from 0 to 2^63 - 1")
         require(self.batch_size >= 1, f"batch_size is {self.batch_size}: give 1 or more")
         require(self.epoch_steps >= 1, f"epoch_steps is {self.epoch_steps}: give 1 or more steps")
+        require(self.log_every_steps >= 1, f"log_every_steps is {self.log_every_steps}: give 1 or more steps")
         require(
             not self.loss.own_detection or self.detection == BCESettings(),
             f"loss={self.loss.kind} detects in its own way and detection is set: leave detection=bce as it is",

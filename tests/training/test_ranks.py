@@ -56,6 +56,8 @@ def test_weights_are_equal_on_every_rank_though_the_samples_differ(tmp_path, wei
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
     assert not torch.allclose(torch.tensor(first["weights"]), torch.ones(6))
-    health = pd.read_csv(tmp_path / "metrics.csv").filter(regex="^(step|health/.*)$").dropna().set_index("step")
+    health = (
+        pd.read_csv(tmp_path / "metrics.csv").filter(regex="^(step|health/.*)$").dropna().set_index("step")
+    )
     assert health["health/inputs_nan"].sum() == health["health/inputs_nan"][5] == 1  # summed over ranks
     assert health["health/masked_images"].sum() == 1

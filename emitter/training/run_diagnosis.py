@@ -1,0 +1,207 @@
+"""The diagnosis within a run: data check before the first step, advice as it arises, pictures at every validation.
+
+Rank 0 does all of it, without a collective call. Numbers go to every logger, pictures and sentences to W&B too; what
+is advised also stands on the terminal, once, and in ``report/diagnosis.md``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import WandbLogger
+
+from emitter.core.channels import CHANNELS
+from emitter.core.decoding import decode
+from emitter.losses.reconstruction import ReconstructionSettings, expected_frames
+from emitter.plots.data_check import plot_data_check
+from emitter.plots.reconstruction import plot_reconstruction
+from emitter.simulation.simulator import Domain, Sample, Simulator
+from emitter.training.data_check import FIRST_INDEX, DataReport, check_data, compare_with_movie, movie_pixels
+from emitter.training.diagnosis import Advice, Diagnosis, DiagnosisSettings
+from emitter.training.module import EmitterModule
+from emitter.training.report import report_folder
+
+log = logging.getLogger(__name__)
+
+_PICTURED = 3  # frames in the picture of the reconstruction
+
+
+class RunDiagnosis(pl.Callback):
+    """Feeds a ``Diagnosis`` with a run's steps and epochs, and says what it finds."""
+
+    def __init__(
+        self, simulator: Simulator, module: EmitterModule, run_dir: Path, movie: str | None = None
+    ) -> None:
+        settings = module.settings
+        self.simulator = simulator
+        self.run_dir = run_dir
+        self.movie = movie
+        self.diagnosis = Diagnosis(
+            DiagnosisSettings(), scale_free_optimizer=settings.optimizer.algorithm == "muon"
+        )
+        self._advice: list[tuple[int, str, str]] = []  # step, name, sentence
+        self._probe: Sample | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, EmitterModule)
+        if not trainer.is_global_zero:
+            return
+        self.simulator = self.simulator.to(pl_module.device)
+        probes = pl_module.settings.batch_size
+        index = torch.arange(FIRST_INDEX, FIRST_INDEX + probes, device=pl_module.device)
+        self._probe = self.simulator.sample(pl_module.settings.seed, index, Domain.VALIDATION)
+        self._check_data(trainer, pl_module)
+        if trainer.global_step == 0:
+            self._epoch(trainer, pl_module, 0)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        step, settings = trainer.global_step, pl_module.settings
+        if step % settings.log_every_steps == 0:
+            norms = pl_module.gradient_norms
+            advice = self.diagnosis.on_step(
+                step - 1,
+                float(outputs["loss"]),
+                norms,
+                math.hypot(*norms.values()),
+                settings.optimizer.clip_norm,
+                pl_module.take_non_finite(),
+            )
+            numbers = {"diagnosis/clipped_share": self.diagnosis.clipped_share}
+            self._say(trainer, step - 1, advice, numbers)
+        if step % settings.epoch_steps == 0:
+            self._epoch(trainer, pl_module, step // settings.epoch_steps)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.sanity_checking and isinstance(pl_module, EmitterModule):
+            path = report_folder(self.run_dir) / "reconstruction.png"
+            picture_reconstruction(pl_module, self.simulator, path)
+            _to_wandb(trainer, "reconstruction", path)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._write()
+
+    def _check_data(self, trainer: pl.Trainer, module: EmitterModule) -> None:
+        """Before training: what is simulated, and against the user's movie."""
+        settings = module.settings
+        region = getattr(settings.loss, "region_cells", 1)
+        weight, cell_px = settings.detection.foreground_weight, module.network.cells_px[-1]
+        report = check_data(self.simulator, settings.seed, weight, region, cell_px=cell_px)
+        lines, warnings, pixels_P = report.summary_lines(), list(report.warnings), None
+        if self.movie is not None:
+            pixels_P = movie_pixels(self.movie, self.simulator.camera)
+            comparison = compare_with_movie(report, pixels_P)
+            lines += comparison.summary_lines()
+            warnings += comparison.warnings
+        folder = report_folder(self.run_dir)
+        (folder / "data_check.txt").write_text(
+            "\n".join([*lines, *(f"warning: {w}" for w in warnings)]) + "\n"
+        )
+        plot_data_check(report.data, folder / "data_check.png", pixels_P)
+        _to_wandb(trainer, "data_check", folder / "data_check.png")
+        self.diagnosis.data_warnings = bool(warnings)
+        advice = [Advice(f"data_{i}", warning) for i, warning in enumerate(warnings, 1)]
+        self._say(trainer, trainer.global_step, advice, _data_numbers(report, len(warnings)))
+
+    def _epoch(self, trainer: pl.Trainer, module: EmitterModule, epoch: int) -> None:
+        assert self._probe is not None
+        parts = probe_parts(module, self._probe)
+        weights = module.settings.channel_weights.per_channel()
+        loss = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
+        numbers = {
+            "diagnosis/probe_loss": loss,
+            **{f"diagnosis/probe_{name}": v for name, v in parts.items()},
+        }
+        self._say(
+            trainer, max(0, trainer.global_step - 1), self.diagnosis.on_epoch(epoch, loss, parts), numbers
+        )
+
+    def _say(
+        self, trainer: pl.Trainer, step: int, advice: Iterable[Advice], numbers: dict[str, float]
+    ) -> None:
+        fresh = [(step, one.name, one.sentence) for one in advice if one.name not in self._names()]
+        for _, name, sentence in fresh:
+            log.warning("diagnosis: %s", sentence)
+            numbers[f"diagnosis/{name}"] = 1.0
+        self._advice += fresh
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step=step)
+            if fresh and isinstance(logger, WandbLogger):
+                rows = [list(row) for row in self._advice]
+                logger.log_text("diagnosis/advice", columns=["step", "name", "sentence"], data=rows)
+        if fresh:
+            self._write()
+
+    def _names(self) -> set[str]:
+        return {name for _, name, _ in self._advice}
+
+    def _write(self) -> None:
+        lines = [f"- step {step}: {sentence}" for step, _, sentence in self._advice]
+        text = "\n".join(lines or ["Nothing to report: no sign of an ill training was seen."])
+        (report_folder(self.run_dir) / "diagnosis.md").write_text(text + "\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"diagnosis": self.diagnosis.state_dict(), "advice": [list(row) for row in self._advice]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.diagnosis.load_state_dict(state_dict["diagnosis"])
+        self._advice = [
+            (int(step), str(name), str(sentence)) for step, name, sentence in state_dict["advice"]
+        ]
+
+
+@torch.no_grad()
+def probe_parts(module: EmitterModule, sample: Sample) -> dict[str, float]:
+    """The six parts on fixed samples, summed over scales with their final weights: a function of the weights alone."""
+    maps = module.network(sample.photons_BTHW)
+    keep_B = torch.ones(len(maps[0]), dtype=torch.bool, device=maps[0].device)
+    parts_KB6 = module.objective.parts(maps, sample, keep_B, progress=0.0)
+    weights_K = parts_KB6.new_tensor(module.objective.final_scale_weights())
+    parts_6 = (parts_KB6.mean(dim=1) * weights_K[:, None]).sum(dim=0)
+    return dict(zip(CHANNELS, parts_6.tolist(), strict=True))
+
+
+@torch.no_grad()
+def picture_reconstruction(module: EmitterModule, simulator: Simulator, path: Path) -> None:
+    """Draw the first validation frames beside what the network says they show."""
+    index = torch.arange(_PICTURED, device=module.device)
+    sample = simulator.sample(module.settings.seed, index, Domain.VALIDATION)
+    bundle, cell_px = module.bundle, module.network.cells_px[-1]
+    maps_BCHW = module.network(sample.photons_BTHW)[-1]
+    observed_BHW = sample.photons_BTHW[:, sample.photons_BTHW.shape[1] // 2]
+    height, width = observed_BHW.shape[1:]
+    expected_BHW = expected_frames(
+        maps_BCHW, simulator.psf, bundle.scaling, ReconstructionSettings(), (height, width), cell_px
+    )
+    variance_BHW = sample.camera.noise_variance(expected_BHW.clamp(min=0)[:, None])[:, 0]
+    found = decode(maps_BCHW, bundle.scaling, module.thresholds, cell_px)
+    plot_reconstruction(
+        observed_BHW, expected_BHW, variance_BHW.clamp(min=1e-3), sample.emitters, found, path
+    )
+
+
+def _data_numbers(report: DataReport, n_warnings: int) -> dict[str, float]:
+    return {
+        "data/foreground_share": report.foreground_share,
+        "data/foreground_weight": report.foreground_weight,
+        "data/emitters_per_frame": report.emitters_mean,
+        "data/empty_share": report.empty_share,
+        "data/peak_snr_median": report.peak_snr_median,
+        "data/warnings": float(n_warnings),
+    }
+
+
+def _to_wandb(trainer: pl.Trainer, key: str, path: Path) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key, [str(path)])
