@@ -5,8 +5,8 @@ python benchmarks/losses.py --table --out runs/losses                       # th
 
 The default's step is timed first, then how much longer or shorter every other loss takes, and every run gets as many
 steps as its variant does in the budget: a run's own clock would measure what else the machine is doing. The runs are
-ordinary train.py and evaluate.py commands, one thread each; what is there already is not run again, so that an
-interrupted study goes on.
+ordinary train.py and evaluate.py commands, one thread each. Scores are kept in losses_scores.json and not measured
+again, so that an interrupted study goes on; take an entry out to measure it anew.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from emitter.training.module import EmitterModule
 from emitter.training.objective import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / "benchmarks" / "losses_scores.json"  # what docs/losses.md shows
+MOST_SEEDS = 9
 LIGHTNING_SECONDS = 0.015  # CPU time of a step outside of what is timed: loader, loop, log
 SCORES = {
     "efficiency_3d": "E3D",
@@ -253,12 +255,25 @@ def _command(program: str, *arguments: str, log: Path) -> None:
         )
 
 
-def table(study: str, out: Path, seeds: int) -> str:
+def collect(out: Path) -> dict[str, dict[str, float]]:
+    """Scores of every run that was ever scored, by variant and seed; those in ``out`` are added to the file."""
+    scores: dict[str, dict[str, float]] = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
+    for variant in {variant.name: variant for study in STUDIES.values() for variant in study}.values():
+        for seed in range(1, MOST_SEEDS + 1):
+            found = Run(variant, seed, out).folder / "scores" / "metrics.json"
+            if found.is_file():
+                metrics = json.loads(found.read_text())
+                scores[f"{variant.name}, seed {seed}"] = {name: metrics[name] for name in SCORES}
+    KEPT.write_text(json.dumps(dict(sorted(scores.items())), indent=1) + "\n")
+    return scores
+
+
+def table(study: str, scores: dict[str, dict[str, float]]) -> str:
     """Markdown: mean (least-largest) of the scores over the seeds that are there, the best E3D first."""
     rows = []
     for variant in STUDIES[study]:
-        runs = [run for run in (Run(variant, seed, out) for seed in range(1, seeds + 1)) if run.done()]
-        found = [json.loads((run.folder / "scores" / "metrics.json").read_text()) for run in runs]
+        keys = (f"{variant.name}, seed {seed}" for seed in range(1, MOST_SEEDS + 1))
+        found = [scores[key] for key in keys if key in scores]
         if found:
             cells = [_cell([float(one[name] or math.nan) for one in found], name) for name in SCORES]
             efficiency = mean(float(one["efficiency_3d"] or math.nan) for one in found)
@@ -270,7 +285,8 @@ def table(study: str, out: Path, seeds: int) -> str:
 
 def _cell(values: list[float], name: str) -> str:
     digits = 1 if name.endswith("_nm") else 3
-    return f"{mean(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+    spread = f" ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
 
 
 def main() -> None:
@@ -287,8 +303,9 @@ def main() -> None:
     out = arguments.out.resolve()
     if not arguments.table:
         run_studies(arguments.studies, out, arguments.cpu_seconds, arguments.seeds, arguments.jobs)
+    scores = collect(out)
     for study in arguments.studies or STUDIES:
-        print(f"\n{table(study, out, arguments.seeds)}", flush=True)
+        print(f"\n{table(study, scores)}", flush=True)
 
 
 def run_studies(studies: list[str], out: Path, cpu_seconds: float, seeds: int, jobs: int) -> None:
@@ -302,7 +319,13 @@ def run_studies(studies: list[str], out: Path, cpu_seconds: float, seeds: int, j
     }
     for name in steps:
         print(f"{name}: {1000 * costs[name]:.0f} ms a step, {steps[name]} steps", flush=True)
-    runs = [Run(variant, seed, out) for seed in range(1, seeds + 1) for variant in wanted.values()]
+    known = collect(out)
+    runs = [
+        Run(variant, seed, out)
+        for seed in range(1, seeds + 1)
+        for variant in wanted.values()
+        if f"{variant.name}, seed {seed}" not in known
+    ]
     with ThreadPoolExecutor(jobs) as pool:
         pending = {pool.submit(run.execute, steps): run for run in runs}
     for future, run in pending.items():

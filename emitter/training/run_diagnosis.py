@@ -95,7 +95,7 @@ class RunDiagnosis(pl.Callback):
         """Before training: what is simulated, and against the user's movie."""
         settings = module.settings
         region = getattr(settings.loss, "region_cells", 1)
-        weight, cell_px = settings.detection.foreground_weight, module.network.cells_px[-1]
+        weight, cell_px = settings.detection.foreground_ratio, module.network.cells_px[-1]
         report = check_data(self.simulator, settings.seed, weight, region, cell_px=cell_px)
         lines, warnings, pixels_P = report.summary_lines(), list(report.warnings), None
         if self.movie is not None:
@@ -137,7 +137,7 @@ class RunDiagnosis(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step=step)
             if fresh and isinstance(logger, WandbLogger):
-                rows = [list(row) for row in self._advice]
+                rows = [[str(cell) for cell in row] for row in self._advice]
                 logger.log_text("diagnosis/advice", columns=["step", "name", "sentence"], data=rows)
         if fresh:
             self._write()

@@ -6,8 +6,13 @@ from dataclasses import replace
 import pandas as pd
 import torch
 from test_training import SETTINGS, SIMULATION, bundle, train
+from wandb_file import history
 
 from emitter.simulation.camera import Camera, CameraSettings
+from emitter.simulation.simulator import Simulator
+from emitter.training.data import EmitterData
+from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
+from emitter.training.module import EmitterModule
 from emitter.training.settings import BudgetSettings, OptimizerSettings
 
 QUICK = replace(SETTINGS, epoch_steps=2, log_every_steps=1)
@@ -79,3 +84,24 @@ def test_numbers_of_the_probe_and_of_the_data_are_logged(tmp_path):
     log = pd.read_csv(tmp_path / "metrics.csv")
     assert log["diagnosis/probe_loss"].notna().sum() == 3  # epochs 0, 1, 2
     assert log["data/foreground_share"].notna().sum() == 1
+
+
+def test_everything_is_in_the_wandb_run_too(tmp_path):
+    """Counts at every step, losses, norms, probe, pictures and the advice's sentences, read back from its file."""
+    made = bundle(simulation=replace(SIMULATION, density_per_um2=(0.01, 0.01)))
+    data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 4, 4)
+    job = Job(
+        "test", tmp_path, BudgetSettings(steps=6), TrainerSettings("cpu"), LoggerSettings(wandb="offline")
+    )
+    fit(EmitterModule(made, QUICK), data, job)
+    rows = history(tmp_path)
+    logged = {key.removesuffix("._type") for row in rows for key in row}
+    csv = set(pd.read_csv(tmp_path / "metrics.csv").columns) - {"step", "epoch"}
+    assert csv <= logged
+    counted = [row["trainer/global_step"] for row in rows if "health/inputs_nan" in row]
+    assert counted == list(range(6))
+    assert {"reconstruction", "data_check", "diagnosis/advice"} <= logged
+    media = {path.suffix for path in tmp_path.glob("wandb/offline-run-*/files/media/**/*.*")}
+    assert media == {".png", ".json"}
+    (table, *_) = tmp_path.glob("wandb/offline-run-*/files/media/table/**/*.json")
+    assert "density_per_um2" in table.read_text()

@@ -30,7 +30,7 @@ class DetectionSettings(ABC):
         require(self.count_weight >= 0, f"detection.count_weight is {self.count_weight}: give 0 or more")
 
     @property
-    def foreground_weight(self) -> float:
+    def foreground_ratio(self) -> float:
         """How much more an emitter's cell weighs than an empty one; what the data check names."""
         return 1.0
 

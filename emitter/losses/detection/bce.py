@@ -25,7 +25,7 @@ class BCESettings(DetectionSettings):
         require(self.pos_weight > 0, f"detection.pos_weight is {self.pos_weight}: give a number above 0")
 
     @property
-    def foreground_weight(self) -> float:
+    def foreground_ratio(self) -> float:
         """Of an emitter's cell."""
         return self.pos_weight
 

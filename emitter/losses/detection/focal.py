@@ -40,7 +40,7 @@ class FocalSettings(DetectionSettings):
         )
 
     @property
-    def foreground_weight(self) -> float:
+    def foreground_ratio(self) -> float:
         """Of an emitter's cell, relative to an empty one."""
         return self.alpha / (1 - self.alpha)
 

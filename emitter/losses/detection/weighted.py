@@ -47,6 +47,11 @@ class WeightedSettings(DetectionSettings):
             self.error in _ERRORS, f"detection.error is '{self.error}': choose one of {', '.join(_ERRORS)}"
         )
 
+    @property
+    def foreground_ratio(self) -> float:
+        """Of an emitter's cell to an empty one."""
+        return self.foreground_weight / self.background_weight
+
     def term(self, logits_B: Tensor, target_B: Tensor, progress: float) -> Tensor:
         """(B,) from (B, …)."""
         weight_B = torch.where(target_B > self.threshold, self.foreground_weight, self.background_weight)

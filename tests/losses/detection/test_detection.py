@@ -208,7 +208,7 @@ def test_focal_without_focus_is_the_cross_entropy():
     weighted = BCESettings(pos_weight=4.0).term(logits, target, 0.0)
     focal = FocalSettings(gamma=0.0, alpha=0.8)
     assert torch.allclose(focal.term(logits, target, 0.0), 0.2 * weighted, rtol=1e-12)
-    assert focal.foreground_weight == pytest.approx(BCESettings(pos_weight=4.0).foreground_weight)
+    assert focal.foreground_ratio == pytest.approx(BCESettings(pos_weight=4.0).foreground_ratio)
 
 
 @pytest.mark.parametrize(
