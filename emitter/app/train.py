@@ -16,6 +16,7 @@ from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError
 from emitter.inference.bundle import KEY, Bundle, read_checkpoint
 from emitter.io.files import prepare_output
+from emitter.io.movies import open_movie
 from emitter.models.backbone import count_macs_per_pixel, count_parameters
 from emitter.models.network import EmitterNetwork
 from emitter.models.settings import UNetSettings, VarSettings
@@ -89,6 +90,9 @@ def run(settings: Settings) -> float:
     if settings.resume is not None:
         settings, resume = resumed(settings, Path(settings.resume).expanduser())
     run_dir = settings.run_dir
+    if settings.movie is not None:  # a wrong name is told before anything is written
+        with open_movie(settings.movie):
+            pass
     OmegaConf.save(OmegaConf.create(to_plain(settings)), prepare_output(run_dir / CONFIG))
     bundle = new_bundle(settings)
     training = settings.training
@@ -145,4 +149,9 @@ def resumed(settings: Settings, run_dir: Path) -> tuple[Settings, Path]:
             f"the run in '{run_dir}' is complete ({state['global_step']} steps): begin a new one"
         )
     began = build_settings(Settings, OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG)))  # type: ignore[arg-type]
-    return replace(began, run_dir=run_dir, trainer=settings.trainer, logger=settings.logger), checkpoint
+    # what a warm start took from its checkpoint stands in this run's own by now
+    init_from = None if began.init_from is None else str(checkpoint)
+    again = replace(
+        began, run_dir=run_dir, init_from=init_from, trainer=settings.trainer, logger=settings.logger
+    )
+    return again, checkpoint

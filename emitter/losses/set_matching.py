@@ -89,7 +89,11 @@ class SetMatching(Loss):
         maps = maps_B6HW.float()
         pairs = self._pairs(truth)
         predicted_MC = pairs.predicted(maps)
-        log_sigma_4 = self.log_sigma.float().clamp(*_LOG_SIGMA)
+        with torch.no_grad():
+            self.log_sigma.clamp_(
+                *_LOG_SIGMA
+            )  # the parameter itself: a bound without gradient would hold it for ever
+        log_sigma_4 = self.log_sigma.float()
         error_M4 = (predicted_MC[:, ch.REGRESSION] - pairs.values_M4.float()) / log_sigma_4.exp()
         cost_M4 = 0.5 * error_M4**2 + log_sigma_4
         with torch.no_grad():

@@ -307,8 +307,8 @@ def _foreground_warnings(report: DataReport, cell_um2: float) -> Iterator[str]:
         yield (
             f"{100 * share:.2g} % of the cells hold an emitter and weigh {weight:g} × an empty one: nearly all that "
             "the network sees is empty, raise simulation.density_per_um2 to about "
-            f"{MIN_WEIGHTED_SHARE / weight / cell_um2:.2g} or give training.detection.pos_weight (training.detection."
-            f"foreground_weight with detection=weighted or combined) {low} to {high}"
+            f"{MIN_WEIGHTED_SHARE / weight / cell_um2:.2g} or with detection=bce give training.detection.pos_weight "
+            f"(with weighted or combined training.detection.foreground_weight) {low} to {high}"
         )
 
 

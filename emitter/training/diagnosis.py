@@ -338,9 +338,8 @@ class Diagnosis:
         elif high == [p]:
             yield Advice(
                 "plateau_detection",
-                f"{seen}: emitters are not detected; give training.detection.pos_weight=5 "
-                "(training.detection.foreground_weight with detection=weighted or combined), or "
-                "channel_weights=detection_focused",
+                f"{seen}: emitters are not detected; give channel_weights=detection_focused, or with detection=bce "
+                "training.detection.pos_weight=5 (with weighted or combined training.detection.foreground_weight)",
             )
         elif p_is_low:
             yield Advice(

@@ -72,6 +72,11 @@ class EmitterModule(pl.LightningModule):
         maps: list[Tensor] = self.network(frames_BTHW)
         return maps
 
+    def on_fit_start(self) -> None:
+        self.objective.weighting.mean_over_ranks = lambda values: (
+            self._over_ranks(values) / self.trainer.world_size
+        )
+
     def training_step(self, sample: Sample, batch_idx: int) -> Tensor:
         frames_BTHW = sample.photons_BTHW
         keep_B = finite_images([frames_BTHW])
@@ -91,7 +96,7 @@ class EmitterModule(pl.LightningModule):
             every = self.objective.weighting.norms_every_steps
             if every and self.global_step % every == 0:
                 norms_6 = self.objective.channel_gradient_norms(estimates, read, outcome_of)
-                self.objective.weighting.on_norms(self._over_ranks(norms_6) / self.trainer.world_size)
+                self.objective.weighting.on_norms(self.objective.weighting.mean_over_ranks(norms_6))
         places = ([frames_BTHW], maps, *([part] for part in outcome.parts_KB6.unbind(dim=2)))
         self._step_sums = torch.cat(
             [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,10 @@ class Outcome:
     reconstruction: Tensor | None
 
     def shares(self, weights_6: Tensor) -> Tensor:
-        """Each channel's share of the loss, (6,)."""
+        """Each channel's share of the loss, (6,); likelihoods below 0 have a negative one."""
         weighted_6 = weights_6 * self.parts_6.detach()
-        return weighted_6 / weighted_6.sum().abs().clamp(min=1e-4)
+        beside = 0.0 if self.reconstruction is None else self.reconstruction.detach().abs()
+        return weighted_6 / (weighted_6.abs().sum() + beside).clamp(min=1e-4)
 
     def epoch_parts(self) -> Tensor:
         """Parts that do not depend on the scale warm-up, (6,): the mean over scales and images."""
@@ -55,7 +56,9 @@ class Objective(nn.Module):
         self.scaling = bundle.scaling
         self.psf = bundle.psf
         self.losses = nn.ModuleList(settings.loss.build(settings.detection) for _ in self.cells_px)
-        self.weighting = settings.weighting.build(settings.channel_weights)
+        # where there is no z to learn, its error of 0 would draw an adaptive weight to itself
+        preset = settings.channel_weights if bundle.is_3d else replace(settings.channel_weights, z=0.0)
+        self.weighting = settings.weighting.build(preset)
         self.scale_weights(0)  # wrong settings are named before the training begins
 
     @property
@@ -105,6 +108,7 @@ class Objective(nn.Module):
             return None
         observed_BHW = emptied(sample.photons_BTHW[:, sample.photons_BTHW.shape[1] // 2], keep_B)
         truth = Truth(sample.emitters, sample.background_BHW, self.scaling, self.cells_px[-1])
+        self.psf = self.psf.to(finest_BCHW.device)
         variance = sample.camera.noise_variance
         loss_B = reconstruction_loss(finest_BCHW, truth, observed_BHW, self.psf, variance, settings)
         return (loss_B * keep_B).mean()

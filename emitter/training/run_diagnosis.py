@@ -67,7 +67,7 @@ class RunDiagnosis(pl.Callback):
             return
         step, settings = trainer.global_step, pl_module.settings
         if step % settings.log_every_steps == 0:
-            norms = pl_module.gradient_norms
+            norms = _of_active_scales(pl_module, step - 1)
             advice = self.diagnosis.on_step(
                 step - 1,
                 float(outputs["loss"]),
@@ -88,8 +88,19 @@ class RunDiagnosis(pl.Callback):
             _to_wandb(trainer, "reconstruction", path)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            self._write()
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, EmitterModule)
+        left = pl_module.take_non_finite()  # of the last step: a module counts after its callbacks
+        clip_norm = pl_module.settings.optimizer.clip_norm
+        if left:
+            self._say(
+                trainer,
+                trainer.global_step,
+                self.diagnosis.on_step(trainer.global_step, 0, {}, 0, clip_norm, left),
+                {},
+            )
+        self._write()
 
     def _check_data(self, trainer: pl.Trainer, module: EmitterModule) -> None:
         """Before training: what is simulated, and against the user's movie."""
@@ -160,6 +171,15 @@ class RunDiagnosis(pl.Callback):
         ]
 
 
+def _of_active_scales(module: EmitterModule, step: int) -> dict[str, float]:
+    """The groups' gradient norms without the scales from which on all are locked: their 0 is meant."""
+    weights = module.objective.scale_weights(step)
+    locked = {f"scale{k}" for k in range(len(weights)) if not any(weights[k:])}
+    if module.settings.reconstruction.error != "none":
+        locked = set()
+    return {name: norm for name, norm in module.gradient_norms.items() if name not in locked}
+
+
 @torch.no_grad()
 def probe_parts(module: EmitterModule, sample: Sample) -> dict[str, float]:
     """The six parts on fixed samples, summed over scales with their final weights: a function of the weights alone."""
@@ -191,7 +211,7 @@ def picture_reconstruction(module: EmitterModule, simulator: Simulator, path: Pa
 
 
 def _data_numbers(report: DataReport, n_warnings: int) -> dict[str, float]:
-    return {
+    numbers = {
         "data/foreground_share": report.foreground_share,
         "data/foreground_weight": report.foreground_weight,
         "data/emitters_per_frame": report.emitters_mean,
@@ -199,6 +219,7 @@ def _data_numbers(report: DataReport, n_warnings: int) -> dict[str, float]:
         "data/peak_snr_median": report.peak_snr_median,
         "data/warnings": float(n_warnings),
     }
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}  # no emitter, no signal
 
 
 def _to_wandb(trainer: pl.Trainer, key: str, path: Path) -> None:

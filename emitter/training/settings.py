@@ -117,6 +117,11 @@ class TrainingSettings:
             not self.loss.own_detection or self.detection == BCESettings(),
             f"loss={self.loss.kind} detects in its own way and detection is set: leave detection=bce as it is",
         )
+        require(
+            not self.loss.own_detection or self.weighting.takes_negative_parts,
+            f"weighting={self.weighting.kind} needs losses above 0 and those of loss={self.loss.kind} are likelihoods: "
+            "choose weighting=static, rate, gradient_norm or log_normalized",
+        )
 
 
 def scaling_for(simulation: SimulationSettings) -> Scaling:

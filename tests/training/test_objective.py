@@ -12,11 +12,14 @@ from emitter.core.errors import SettingsError
 from emitter.losses.base import Truth
 from emitter.losses.channel_weights import ChannelWeights
 from emitter.losses.detection.bce import BCESettings
+from emitter.losses.mixture import MixtureSettings
 from emitter.losses.ppxyzb import PPXYZBSettings
 from emitter.losses.scale_warmup import ScaleWarmupSettings
+from emitter.losses.set_matching import SetMatchingSettings
 from emitter.losses.weighting.gradient_norm import GradientNormSettings
 from emitter.losses.weighting.rate import RateSettings
 from emitter.losses.weighting.uncertainty import UncertaintySettings
+from emitter.psf.gaussian import GaussianSettings
 from emitter.simulation.simulator import Simulator
 from emitter.training.data import EmitterData
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
@@ -119,5 +122,20 @@ def test_weights_move_are_logged_and_go_on_exactly_after_a_resume(tmp_path, weig
 def test_wrong_combinations_are_named():
     with pytest.raises(SettingsError, match="2 scales"):
         scene(replace(SETTINGS, scale_warmup=ScaleWarmupSettings(active_from_epoch=(0, 1, 2))))
+    with pytest.raises(SettingsError, match="weighting=uncertainty needs"):
+        replace(SETTINGS, loss=MixtureSettings(), weighting=UncertaintySettings())
+    with pytest.raises(SettingsError, match="detects in its own way"):
+        replace(SETTINGS, loss=SetMatchingSettings(), detection=BCESettings(pos_weight=2))
     with pytest.raises(SettingsError, match="epoch_steps"):
         replace(SETTINGS, epoch_steps=0)
+
+
+def test_without_z_nothing_weighs_it():
+    flat = replace(SIMULATION, z_range_nm=(0.0, 0.0), n_frames=1, lifetime_frames=None)
+    objective = Objective(
+        replace(SETTINGS, weighting=GradientNormSettings()), bundle(GaussianSettings(130), flat)
+    )
+    for _ in range(60):
+        objective.weighting.on_norms(torch.tensor([2.0, 1.0, 1.0, 1.0, 1e-6, 0.5]))
+    weights = dict(zip(CHANNELS, objective.weighting.effective_6().tolist(), strict=True))
+    assert weights["z"] == 0 and weights["background"] == pytest.approx(4 * weights["p_logit"], rel=0.05)

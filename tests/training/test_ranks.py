@@ -12,6 +12,7 @@ from test_training import SETTINGS, bundle
 
 from emitter.losses.weighting.gradient_norm import GradientNormSettings
 from emitter.losses.weighting.inverse_loss import InverseLossSettings
+from emitter.losses.weighting.log_normalized import LogNormalizedSettings
 from emitter.losses.weighting.rate import RateSettings
 from emitter.losses.weighting.uncertainty import UncertaintySettings
 from emitter.simulation.simulator import Simulator
@@ -31,17 +32,26 @@ class Telling(EmitterModule):
             sample.counts_BTHW[0, 0, 0, 0] = math.nan
         return super().training_step(sample, batch_idx)
 
-    def on_train_end(self):
+    def on_train_batch_end(self, *args):
+        """At every step: before the next forward pass DDP would copy rank 0's buffers over the others'."""
+        super().on_train_batch_end(*args)
         told = {
             "weights": self.objective.weighting.effective_6().tolist(),
             "parameters": [float(p.double().sum()) for p in self.parameters()],
         }
-        (self.folder / f"rank{self.global_rank}.json").write_text(json.dumps(told))
+        with (self.folder / f"rank{self.global_rank}.jsonl").open("a") as file:
+            file.write(json.dumps(told) + "\n")
 
 
 @pytest.mark.parametrize(
     "weighting",
-    [RateSettings(1), InverseLossSettings(), GradientNormSettings(), UncertaintySettings()],
+    [
+        RateSettings(1),
+        InverseLossSettings(),
+        GradientNormSettings(),
+        UncertaintySettings(),
+        LogNormalizedSettings(),
+    ],
     ids=lambda s: s.kind,
 )
 def test_weights_are_equal_on_every_rank_though_the_samples_differ(tmp_path, weighting):
@@ -53,9 +63,9 @@ def test_weights_are_equal_on_every_rank_though_the_samples_differ(tmp_path, wei
     machine = TrainerSettings("cpu", devices=2, strategy="ddp_fork")
     job = Job("test", tmp_path, BudgetSettings(steps=25), machine, LoggerSettings(wandb="off"))
     fit(module, data, job)
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
-    assert first == second
-    assert not torch.allclose(torch.tensor(first["weights"]), torch.ones(6))
+    first, second = ((tmp_path / f"rank{rank}.jsonl").read_text().splitlines() for rank in (0, 1))
+    assert len(first) == 25 and first == second
+    assert not torch.allclose(torch.tensor(json.loads(first[-1])["weights"]), torch.ones(6))
     health = (
         pd.read_csv(tmp_path / "metrics.csv").filter(regex="^(step|health/.*)$").dropna().set_index("step")
     )

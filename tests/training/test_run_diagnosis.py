@@ -8,6 +8,7 @@ import torch
 from test_training import SETTINGS, SIMULATION, bundle, train
 from wandb_file import history
 
+from emitter.losses.scale_warmup import ScaleWarmupSettings
 from emitter.simulation.camera import Camera, CameraSettings
 from emitter.simulation.simulator import Simulator
 from emitter.training.data import EmitterData
@@ -43,6 +44,11 @@ def test_a_learning_rate_of_nothing(tmp_path, caplog):
     settings = replace(QUICK, optimizer=optimizer)
     assert diagnosed(tmp_path, caplog, settings=settings) == {"plateau_learning_rate"}
     assert "muon_learning_rate" in caplog.text
+
+
+def test_a_scale_that_is_locked_is_not_called_ill(tmp_path, caplog):
+    warmup = ScaleWarmupSettings("none", active_from_epoch=(0, 9))
+    assert diagnosed(tmp_path, caplog, settings=replace(QUICK, scale_warmup=warmup), steps=16) == set()
 
 
 def test_a_dead_head(tmp_path, caplog):

@@ -9,6 +9,7 @@ Shape suffix: 6 channels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +35,7 @@ class Weighting(nn.Module, ABC):
         self.weights_6: Tensor
         self.register_buffer("preset_6", torch.tensor(preset.per_channel()), persistent=False)
         self.register_buffer("weights_6", torch.tensor(preset.per_channel()))
+        self.mean_over_ranks: Callable[[Tensor], Tensor] = lambda values: values  # the trainer's, in a fit
 
     def forward(self, parts_6: Tensor) -> Tensor:
         """The loss, a scalar, from the channels' parts."""
@@ -55,6 +57,7 @@ class WeightingSettings(ABC):
     """What the configuration says of a weighting; subclasses have a ``kind``."""
 
     kind: ClassVar[str]
+    takes_negative_parts: ClassVar[bool] = True  # likelihoods pass through 0
 
     @abstractmethod
     def build(self, preset: ChannelWeights) -> Weighting:

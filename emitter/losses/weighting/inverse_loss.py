@@ -22,6 +22,7 @@ class InverseLossSettings(WeightingSettings):
     """``momentum``: share of the old weight that stays, each epoch."""
 
     kind: ClassVar[str] = "inverse_loss"
+    takes_negative_parts: ClassVar[bool] = False
 
     momentum: float = 0.9
     window_epochs: int = 10

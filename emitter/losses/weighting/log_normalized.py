@@ -30,6 +30,9 @@ class LogNormalizedWeighting(Weighting):
     """Logarithms of the parts."""
 
     def forward(self, parts_6: Tensor) -> Tensor:
-        """The loss; the log shows the slopes as weights."""
-        self.weights_6 = self.preset_6 / (1 + parts_6.detach().clamp(min=0))
-        return (self.preset_6 * (torch.log1p(parts_6.clamp(min=0)) + parts_6.clamp(max=0))).sum()
+        """The loss, with the slopes of the parts' mean over the ranks; the log shows them as weights."""
+        mean_6 = self.mean_over_ranks(parts_6.detach())
+        self.weights_6 = self.preset_6 / (1 + mean_6.clamp(min=0))
+        value = (self.preset_6 * (torch.log1p(mean_6.clamp(min=0)) + mean_6.clamp(max=0))).sum()
+        linear = (self.weights_6 * parts_6).sum()
+        return value + linear - linear.detach()

@@ -64,7 +64,7 @@ class RateWeighting(Weighting):
         if seen < 2 * window or seen % window:
             return
         recent_6, earlier_6 = self.history.last(window), self.history.last(window, before=window)
-        ratio_6 = recent_6 / earlier_6.clamp(min=EPS)
+        ratio_6 = 1 + (recent_6 - earlier_6) / earlier_6.abs().clamp(min=EPS)  # of a likelihood below 0, too
         factor_6 = torch.ones_like(ratio_6)
         factor_6[ratio_6 > settings.slow] = settings.raise_by
         factor_6[ratio_6 < settings.fast] = settings.lower_by

@@ -26,6 +26,7 @@ class UncertaintySettings(WeightingSettings):
     """Nothing to set."""
 
     kind: ClassVar[str] = "uncertainty"
+    takes_negative_parts: ClassVar[bool] = False
 
     def build(self, preset: ChannelWeights) -> UncertaintyWeighting:
         """The weighting."""
