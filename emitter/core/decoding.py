@@ -24,14 +24,17 @@ class Thresholds:
 
     ``mass``: a local maximum of the probability does when its own and its four neighbours' probability add up to more
     (an emitter near a cell's edge is shared by two cells). ``neighbour``: a cell beside a stronger one does, as a
-    second emitter, when its own probability is higher.
+    second emitter, when its own probability is higher. ``one_cell_each``: for a network that was taught to show every
+    emitter in exactly one cell; a cell then stands for itself, when its own probability is higher than ``mass``.
     """
 
     mass: float = 0.5
     neighbour: float = 0.6
+    one_cell_each: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("mass", "neighbour"):
+            value = getattr(self, name)
             require(0 < value < 1, f"the threshold '{name}' is {value}: give a number between 0 and 1")
 
 
@@ -71,6 +74,8 @@ def emitters_at(
 
 def _find(p_BHW: Tensor, thresholds: Thresholds) -> tuple[Tensor, Tensor]:
     """Which cells are emitters, and the probability of each."""
+    if thresholds.one_cell_each:
+        return p_BHW > thresholds.mass, p_BHW
     peak_BHW = _peaks(p_BHW)
     second_BHW = ~peak_BHW & (p_BHW > thresholds.neighbour)
     free_BHW = p_BHW * ~(peak_BHW | second_BHW)  # mass that no emitter claims for itself

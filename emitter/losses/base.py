@@ -43,9 +43,11 @@ class Loss(nn.Module, ABC):
     Returns one part for every image and channel, (B, 6) in float32, in the order of the channels and before any
     channel weight. Their plain sum is the loss; parts let weights act on it and say where it comes from. A loss may
     own trained parameters. ``n_maps``: how many channels the maps must have (more than 6 with sigma channels).
+    ``one_cell_each``: whether it teaches to show every emitter in exactly one cell, so that none are to be merged.
     """
 
     n_maps: ClassVar[int] = ch.N_CHANNELS
+    one_cell_each: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, maps_BCHW: Tensor, truth: Truth, progress: float) -> Tensor:

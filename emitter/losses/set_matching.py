@@ -79,6 +79,8 @@ class SetMatchingSettings(LossSettings):
 class SetMatching(Loss):
     """⟨P, C⟩ by channel, and the background's squared error. σ is learned with the network."""
 
+    one_cell_each: ClassVar[bool] = True
+
     def __init__(self, settings: SetMatchingSettings) -> None:
         super().__init__()
         self.settings = settings

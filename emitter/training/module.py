@@ -41,10 +41,9 @@ from emitter.training.settings import TrainingSettings
 
 MONITOR = "val/efficiency"
 NOTHING_FOUND = -10.0
-_CANDIDATES = [
-    Thresholds(mass, neighbour)
-    for mass, neighbour in itertools.product((0.3, 0.4, 0.5, 0.6, 0.7), (0.6, 0.8))
-]
+_MASSES = (0.3, 0.4, 0.5, 0.6, 0.7)
+_MERGED = [Thresholds(mass, neighbour) for mass, neighbour in itertools.product(_MASSES, (0.6, 0.8))]
+_ONE_CELL_EACH = [Thresholds(mass, one_cell_each=True) for mass in (*_MASSES, 0.8, 0.9)]
 
 
 class EmitterModule(pl.LightningModule):
@@ -55,8 +54,10 @@ class EmitterModule(pl.LightningModule):
         self.network = bundle.network
         self.bundle = bundle
         self.settings = settings
-        self.thresholds = bundle.thresholds
         self.objective = Objective(settings, bundle)
+        one_cell_each = self.objective.finest.one_cell_each
+        self.thresholds = replace(bundle.thresholds, one_cell_each=one_cell_each)
+        self.tried_thresholds = _ONE_CELL_EACH if one_cell_each else _MERGED
         self.total_steps: int | None = None
         self.skipped_steps = 0
         self._non_finite = 0  # numbers since they were last asked for
@@ -66,7 +67,7 @@ class EmitterModule(pl.LightningModule):
         self.epoch_parts_6: Tensor
         self.register_buffer("epoch_parts_6", torch.zeros(len(CHANNELS)))  # sum over the epoch so far
         plain = replace(protocol_named("plain"), axial=bundle.is_3d)
-        self.candidates = nn.ModuleList(EmitterMetrics(plain) for _ in _CANDIDATES)
+        self.candidates = nn.ModuleList(EmitterMetrics(plain) for _ in self.tried_thresholds)
 
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.network(frames_BTHW)
@@ -179,14 +180,14 @@ class EmitterModule(pl.LightningModule):
     def validation_step(self, sample: Sample, batch_idx: int) -> None:
         maps_B6HW = self(sample.photons_BTHW)[-1]
         truth = self._table(sample.emitters)
-        for thresholds, metrics in zip(_CANDIDATES, self._metrics(), strict=True):
+        for thresholds, metrics in zip(self.tried_thresholds, self._metrics(), strict=True):
             found = decode(maps_B6HW, self.bundle.scaling, thresholds, self.network.cells_px[-1])
             metrics.update(self._table(found), truth)
 
     def on_validation_epoch_end(self) -> None:
         scores = [metrics.compute() for metrics in self._metrics()]
         best = max(range(len(scores)), key=lambda i: self.efficiency(scores[i]))
-        self.thresholds = _CANDIDATES[best]
+        self.thresholds = self.tried_thresholds[best]
         # a run that finds nothing yet has no RMSE: worse than any that has
         efficiency = max(self.efficiency(scores[best]), NOTHING_FOUND)
         self.log_dict({"step": float(self.global_step), MONITOR: efficiency}, sync_dist=False)

@@ -62,11 +62,11 @@ class Objective(nn.Module):
         self.scale_weights(0)  # wrong settings are named before the training begins
 
     @property
-    def n_maps(self) -> int:
-        """How many channels the maps must have."""
-        loss = self.losses[0]
+    def finest(self) -> Loss:
+        """The loss of the finest scale."""
+        loss = self.losses[-1]
         assert isinstance(loss, Loss)
-        return loss.n_maps
+        return loss
 
     def scale_weights(self, step: int) -> tuple[float, ...]:
         """Of every scale at this step, coarse to fine."""

@@ -169,6 +169,13 @@ def test_two_emitters_divide_the_mass_between_them():
     assert float(found.probability_N.sum()) <= 1.4
 
 
+def test_where_every_emitter_has_one_cell_neighbours_lend_no_mass():
+    p = (0.6, 0.3, 0.55, 0.4, 0.4)
+    found = decode(row_of(*p), SCALING, Thresholds(mass=0.5, neighbour=0.9, one_cell_each=True))
+    assert torch.allclose(found.probability_N, torch.tensor([0.6, 0.55]), atol=1e-3)
+    assert found.x_px_N.tolist() == [3.5, 5.5]
+
+
 def test_of_two_equal_neighbours_one_is_the_emitter():
     found = decode(row_of(0.45, 0.45), SCALING, Thresholds(mass=0.5, neighbour=0.9))
     assert len(found) == 1 and abs(float(found.probability_N[0]) - 0.9) < 1e-3
