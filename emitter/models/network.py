@@ -75,6 +75,12 @@ class EmitterNetwork(nn.Module):
         self.head = Head(self.backbone.latent_channels, emitters_per_cell=0.01, n_maps=n_maps)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def untrained(self) -> EmitterNetwork:
+        """A network of the same kind with fresh weights; torch's random state stays as it is."""
+        with torch.random.fork_rng(devices=[]):
+            fresh = EmitterNetwork(self.settings, self.n_frames, self.input_scaling, self.n_maps)
+        return fresh.to(next(self.parameters()).device)
+
     @property
     def cells_px(self) -> tuple[float, ...]:
         """Side of a cell at every scale, coarse to fine."""

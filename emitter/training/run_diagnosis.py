@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import WandbLogger
 from emitter.core.channels import CHANNELS
 from emitter.core.decoding import decode
 from emitter.losses.reconstruction import ReconstructionSettings, expected_frames
+from emitter.models.network import EmitterNetwork
 from emitter.plots.data_check import plot_data_check
 from emitter.plots.reconstruction import plot_reconstruction
 from emitter.simulation.simulator import Domain, Sample, Simulator
@@ -126,16 +127,18 @@ class RunDiagnosis(pl.Callback):
 
     def _epoch(self, trainer: pl.Trainer, module: EmitterModule, epoch: int) -> None:
         assert self._probe is not None
-        parts = probe_parts(module, self._probe)
         weights = module.settings.channel_weights.per_channel()
-        loss = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
-        numbers = {
-            "diagnosis/probe_loss": loss,
-            **{f"diagnosis/probe_{name}": v for name, v in parts.items()},
-        }
-        self._say(
-            trainer, max(0, trainer.global_step - 1), self.diagnosis.on_epoch(epoch, loss, parts), numbers
-        )
+
+        def probed(network: EmitterNetwork, probe: Sample) -> tuple[float, dict[str, float]]:
+            parts = probe_parts(module, network, probe)
+            return sum(w * part for w, part in zip(weights, parts.values(), strict=True)), parts
+
+        loss, parts = probed(module.network, self._probe)
+        numbers = {"diagnosis/probe_loss": loss} | {f"diagnosis/probe_{n}": v for n, v in parts.items()}
+        # with init_from= the run does not begin with an untrained network, which all is measured by
+        judged = probed(module.network.untrained(), self._probe) if epoch == 0 else (loss, parts)
+        advice = self.diagnosis.on_epoch(epoch, *judged)
+        self._say(trainer, max(0, trainer.global_step - 1), advice, numbers)
 
     def _say(
         self, trainer: pl.Trainer, step: int, advice: Iterable[Advice], numbers: dict[str, float]
@@ -181,9 +184,9 @@ def _of_active_scales(module: EmitterModule, step: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def probe_parts(module: EmitterModule, sample: Sample) -> dict[str, float]:
+def probe_parts(module: EmitterModule, network: EmitterNetwork, sample: Sample) -> dict[str, float]:
     """The six parts on fixed samples, summed over scales with their final weights: a function of the weights alone."""
-    maps = module.network(sample.photons_BTHW)
+    maps = network(sample.photons_BTHW)
     keep_B = torch.ones(len(maps[0]), dtype=torch.bool, device=maps[0].device)
     parts_KB6 = module.objective.parts(maps, sample, keep_B, progress=0.0)
     weights_K = parts_KB6.new_tensor(module.objective.final_scale_weights())

@@ -46,6 +46,16 @@ def test_a_learning_rate_of_nothing(tmp_path, caplog):
     assert "muon_learning_rate" in caplog.text
 
 
+def test_a_trained_network_that_stands_still_is_measured_by_an_untrained_one(tmp_path, caplog):
+    made = bundle()
+    train(tmp_path / "first", BudgetSettings(steps=300), made=made)  # in place, as with init_from=
+    optimizer = OptimizerSettings(learning_rate=1e-7, muon_learning_rate=1e-7, warmup_steps=0)
+    names = diagnosed(tmp_path / "then", caplog, made, replace(QUICK, optimizer=optimizer))
+    assert names <= {"plateau_regression"}  # x is hardly learned by then; detection is, so not plateau_learning_rate
+    probed = pd.read_csv(tmp_path / "then" / "metrics.csv")["diagnosis/probe_loss"].dropna()
+    assert probed.max() < 1.01 * probed.min()  # what is logged is the trained one's
+
+
 def test_a_scale_that_is_locked_is_not_called_ill(tmp_path, caplog):
     warmup = ScaleWarmupSettings("none", active_from_epoch=(0, 9))
     assert diagnosed(tmp_path, caplog, settings=replace(QUICK, scale_warmup=warmup), steps=16) == set()
