@@ -121,6 +121,22 @@ STUDIES: dict[str, list[Variant]] = {
         "recommended",
     ),
     "reconstruction": [BASE, *variants("reconstruction", "poisson")],
+    "confirm": [
+        Variant("default, 720 CPU-s", share=3.0),
+        Variant("scale_warmup=none, 720 CPU-s", ("scale_warmup=none",), share=3.0),
+        Variant(
+            "weighting=log_normalized, 720 CPU-s",
+            ("weighting=log_normalized", "training.epoch_steps=30"),
+            share=3.0,
+        ),
+    ],
+    "clip": [
+        Variant("adamw, clipped in every step", ("training.optimizer.algorithm=adamw",)),
+        Variant(
+            "adamw, clipped hardly ever",
+            ("training.optimizer.algorithm=adamw", "training.optimizer.clip_norm=300"),
+        ),
+    ],
     "beyond": [BASE, matching_after_ppxyzb("set_matching"), matching_after_ppxyzb("mixture")],
     "beyond_dense": [
         Variant("default 3/um2", DENSE),
