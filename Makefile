@@ -21,8 +21,8 @@ env: $(READY)  ## build .venv
 train: $(READY)  ## train the quick start; settings as in ARGS="experiment=scmos budget.minutes=20"
 	$(BIN)/python train.py $(ARGS)
 
-test: $(READY)  ## run the tests; pytest's own options as in ARGS="-k psf"
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## run the tests, a file to a core; pytest's own options as in ARGS="-k psf -n 0"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(READY)  ## check style and format
 	$(BIN)/ruff check
