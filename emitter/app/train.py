@@ -14,7 +14,7 @@ from emitter.app.schema import to_plain
 from emitter.app.warm_start import warm_started
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError
-from emitter.inference.bundle import KEY, Bundle, read_checkpoint
+from emitter.inference.bundle import KEY, Bundle
 from emitter.io.files import prepare_output
 from emitter.io.movies import open_movie
 from emitter.models.backbone import count_macs_per_pixel, count_parameters
@@ -26,6 +26,7 @@ from emitter.psf.spline import SplineSettings
 from emitter.simulation.camera import Camera, CameraSettings
 from emitter.simulation.settings import SimulationSettings
 from emitter.simulation.simulator import Simulator
+from emitter.training.checkpoints import last_state
 from emitter.training.data import EmitterData
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
 from emitter.training.module import NOTHING_FOUND, EmitterModule
@@ -138,12 +139,9 @@ def resumed(settings: Settings, run_dir: Path) -> tuple[Settings, Path]:
         raise EmitterError(
             f"resume is '{run_dir}' and there is no such folder: give the folder of an interrupted run"
         )
-    checkpoint = run_dir / "checkpoints" / "last.ckpt"
-    if not (checkpoint.is_file() and (run_dir / CONFIG).is_file()):
-        raise EmitterError(
-            f"'{run_dir}' holds no checkpoints/last.ckpt and {CONFIG}: give resume= the folder of an interrupted run"
-        )
-    state = read_checkpoint(checkpoint)
+    if not (run_dir / CONFIG).is_file():
+        raise EmitterError(f"'{run_dir}' holds no {CONFIG}: give resume= the folder of an interrupted run")
+    checkpoint, state = last_state(run_dir)
     if state["global_step"] == state[KEY].get("total_steps"):
         raise EmitterError(
             f"the run in '{run_dir}' is complete ({state['global_step']} steps): begin a new one"

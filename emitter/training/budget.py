@@ -72,6 +72,8 @@ class Budget(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not pl_module.stepped:
+            return
         if pl_module.total_steps is None:
             self._measure(trainer, pl_module)
         else:

@@ -1,31 +1,92 @@
-"""Where a run can be taken up again."""
+"""Where a run can be taken up again: what is written, when, and what is read back."""
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.utilities.types import _PATH
+
+from emitter.core.errors import EmitterError
+from emitter.inference.bundle import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"  # the one before, for a last one that is damaged
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes under another name first: a kill or a full disk leaves the checkpoint of before as it was."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
+        final = Path(path)
+        temporary = final.with_name(f"{final.name}.tmp")
+        try:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
+            with temporary.open("rb+") as file:  # on the disk before it takes the name
+                os.fsync(file.fileno())
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def last_state(run_dir: Path) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint of a run that can be read, and what it holds.
+
+    Raises:
+        EmitterError: when there is none.
+    """
+    damaged: EmitterError | None = None
+    for path in (run_dir / FOLDER / LAST, run_dir / FOLDER / PREVIOUS):
+        if path.is_file():
+            try:
+                state = read_checkpoint(path)
+            except EmitterError as error:
+                damaged = damaged or error
+                log.warning("%s; the one before is tried", error)
+            else:
+                return path, state
+    raise damaged or EmitterError(
+        f"'{run_dir}' holds no {FOLDER}/{LAST}: give the folder of an interrupted run"
+    )
 
 
 class LastCheckpoint(pl.Callback):
-    """Keeps ``last.ckpt``: after every validation, at the end, and when the run is interrupted.
+    """Keeps ``last.ckpt`` and the one before it: after every validation, every so many steps, at the end, and when
+    the run is interrupted. The logs are written out with it, so that no step before it is missing from them.
 
-    Lightning's own either deletes it at the end of a good run or writes it only when the best improves. The file is
-    written under another name first, so that a kill never leaves half of it.
+    Lightning's own either deletes it at the end of a good run or writes it only when the best improves.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path, every_steps: int) -> None:
+        self.folder = folder
+        self.every_steps = every_steps
         self._saved_step = -1
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.sanity_checking or trainer.global_step == self._saved_step:
             return
-        temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary, weights_only=False)
+        last = self.folder / LAST
         if trainer.is_global_zero:
-            temporary.replace(self.path)
+            for logger in trainer.loggers:
+                logger.save()
+            if last.is_file():
+                last.replace(self.folder / PREVIOUS)
+        trainer.save_checkpoint(last, weights_only=False)
         self._saved_step = trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # not at a batch's end: the module does its part of that after all callbacks
+        if trainer.global_step > 0 and trainer.global_step % self.every_steps == 0:
+            self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)

@@ -48,7 +48,8 @@ class EmitterData(pl.LightningDataModule):
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        first = self.trainer.global_step if self.trainer is not None else 0
+        trainer = self.trainer
+        first = trainer.global_step * trainer.accumulate_grad_batches if trainer is not None else 0
         indices = TrainingIndices(self.batch_size, first, *self._rank())
         return DataLoader(indices, batch_size=None)
 

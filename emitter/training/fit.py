@@ -7,6 +7,7 @@ import os
 import signal
 import warnings
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,16 +17,18 @@ import wandb
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from emitter.core.errors import EmitterError, require
 from emitter.core.precision import has_fast_bfloat16
 from emitter.training.budget import Budget
-from emitter.training.checkpoints import LastCheckpoint
+from emitter.training.checkpoints import FOLDER, LAST, AtomicCheckpointIO, LastCheckpoint
 from emitter.training.data import EmitterData
 from emitter.training.interrupt import Interruption
 from emitter.training.log_files import SavedLogs, join, set_aside
 from emitter.training.module import MONITOR, EmitterModule
 from emitter.training.progress import RunProgress
+from emitter.training.recovery import Recovery
 from emitter.training.report import RunTimes, draw_report
 from emitter.training.run_diagnosis import RunDiagnosis
 from emitter.training.settings import BudgetSettings, TrainingSettings
@@ -35,14 +38,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """The machine: Lightning's accelerator, devices, strategy and nodes."""
+    """The machine: Lightning's accelerator, devices, strategy and nodes. ``timeout_minutes``: after which a rank that
+    waits for another, in vain, ends the run."""
 
     accelerator: str = "auto"
     devices: int | str = 1
     strategy: str = "auto"
     num_nodes: int = 1
+    timeout_minutes: float = 30.0
 
     def __post_init__(self) -> None:
+        require(
+            self.timeout_minutes > 0,
+            f"trainer.timeout_minutes is {self.timeout_minutes}: give how long ranks wait for each other",
+        )
         require(
             self.accelerator not in ("gpu", "cuda") or torch.cuda.is_available(),
             f"trainer.accelerator is '{self.accelerator}' and there is no GPU: give trainer=cpu or trainer=auto",
@@ -86,15 +95,16 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
     _quieten()
     set_aside(job.run_dir)
     interruption = Interruption()
+    recovery = Recovery(module.settings.recovery)
     best = ModelCheckpoint(
-        job.run_dir / "checkpoints",
+        job.run_dir / FOLDER,
         filename="best",
         monitor=MONITOR,
         mode="max",
         enable_version_counter=False,
     )
     diagnosis = RunDiagnosis(data.simulator, module, job.run_dir, job.movie)
-    trainer = _trainer(module.settings, job, [interruption, diagnosis, best])
+    trainer = _trainer(module.settings, job, [interruption, diagnosis, recovery, best])
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     finally:
@@ -108,6 +118,8 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
         raise KeyboardInterrupt
     if trainer.is_global_zero:
         draw_report(job.run_dir)
+    if recovery.failure is not None:
+        raise EmitterError(f"{recovery.failure}; the last good state is in '{job.run_dir / FOLDER / LAST}'")
     return float(best.best_model_score) if best.best_model_score is not None else float("nan")
 
 
@@ -122,7 +134,7 @@ def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback])
         return pl.Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices,
-            strategy=machine.strategy,
+            strategy=_strategy(machine),
             num_nodes=machine.num_nodes,
             precision=_precision(settings.precision, machine),
             max_steps=-1,
@@ -131,8 +143,10 @@ def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback])
             check_val_every_n_epoch=None,
             num_sanity_val_steps=-1,
             gradient_clip_val=settings.optimizer.clip_norm,
+            accumulate_grad_batches=settings.accumulate_batches,
             log_every_n_steps=settings.log_every_steps,
             use_distributed_sampler=False,
+            plugins=AtomicCheckpointIO(),
             logger=_loggers(job),
             callbacks=[
                 Budget(job.budget, settings.validation),
@@ -140,7 +154,7 @@ def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback])
                 RunTimes(),
                 SavedLogs(),
                 *callbacks,
-                LastCheckpoint(job.run_dir / "checkpoints" / "last.ckpt"),
+                LastCheckpoint(job.run_dir / FOLDER, settings.checkpoint_every_steps),
             ],
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -151,6 +165,16 @@ def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback])
         raise EmitterError(
             f"the trainer settings do not fit this machine ({reason}): change trainer.…"
         ) from error
+
+
+def _strategy(machine: TrainerSettings) -> str | Strategy:
+    """Lightning's strategy, by its name; DDP's with our timeout."""
+    timeout = timedelta(minutes=machine.timeout_minutes)
+    if machine.strategy == "ddp":
+        return DDPStrategy(start_method="popen", timeout=timeout)
+    if machine.strategy == "ddp_fork":
+        return DDPStrategy(start_method="fork", timeout=timeout)
+    return machine.strategy
 
 
 def _precision(wanted: str, machine: TrainerSettings) -> Literal["bf16-mixed", "32-true"]:

@@ -9,7 +9,7 @@ Shape suffixes: B images, T frames, 6 channels, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -41,18 +41,19 @@ def emptied(tensor_B: Tensor, keep_B: Tensor) -> Tensor:
     return torch.where(mask, tensor_B, torch.zeros_like(tensor_B))
 
 
-def drop_non_finite_gradients(parameters: Iterable[nn.Parameter]) -> tuple[Tensor, bool]:
+def drop_non_finite_gradients(
+    parameters: Iterable[nn.Parameter], on_any_rank: Callable[[bool], bool] = bool
+) -> tuple[Tensor, bool]:
     """Count the gradients' NaN and Inf, (2,), and drop all gradients when there is one; whether they were dropped.
 
-    After the all-reduce of DDP every rank sees the same gradients, hence decides the same.
+    After the all-reduce of DDP every rank should see the same gradients. Should one see another, it is asked
+    (``on_any_rank``): ranks that do not step together would train different networks from then on.
     """
     with_gradient = [p for p in parameters if p.grad is not None]
     gradients = [p.grad for p in with_gradient if p.grad is not None]
-    if not gradients:
+    finite = not gradients or bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients)).norm()))
+    if not on_any_rank(not finite):
         return torch.zeros(2, dtype=torch.float64), False
-    total = torch.stack(torch._foreach_norm(gradients)).norm()
-    if bool(torch.isfinite(total)):
-        return torch.zeros(2, dtype=torch.float64, device=total.device), False
     counts_2 = count_non_finite(gradients)
     for parameter in with_gradient:
         parameter.grad = None

@@ -40,7 +40,8 @@ class Interruption(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False):
+        # at a step's end: gradients of half a step would be in no checkpoint
+        if trainer.strategy.reduce_boolean_decision(self.signal is not None and pl_module.stepped, all=False):
             trainer.should_stop = True
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -60,9 +60,12 @@ class EmitterModule(pl.LightningModule):
         self.tried_thresholds = _ONE_CELL_EACH if one_cell_each else _MERGED
         self.total_steps: int | None = None
         self.skipped_steps = 0
+        self.dropped = False  # whether the last step was skipped
+        self.rate_factor = 1.0  # of the learning rates; a recovery halves it
+        self._step_before = 0  # the batch under way
         self._non_finite = 0  # numbers since they were last asked for
         self.gradient_norms: dict[str, float] = {}  # of the last logged step, input to head
-        self._step_sums = torch.zeros(0)
+        self._step_sums: Tensor | None = None
         self._gradient_counts = torch.zeros(2)
         self.epoch_parts_6: Tensor
         self.register_buffer("epoch_parts_6", torch.zeros(len(CHANNELS)))  # sum over the epoch so far
@@ -77,6 +80,14 @@ class EmitterModule(pl.LightningModule):
         self.objective.weighting.mean_over_ranks = lambda values: (
             self._over_ranks(values) / self.trainer.world_size
         )
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the batch that ends was the last of its step (``accumulate_batches``)."""
+        return self.global_step > self._step_before
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._step_before = self.global_step
 
     def training_step(self, sample: Sample, batch_idx: int) -> Tensor:
         frames_BTHW = sample.photons_BTHW
@@ -99,20 +110,24 @@ class EmitterModule(pl.LightningModule):
                 norms_6 = self.objective.channel_gradient_norms(estimates, read, outcome_of)
                 self.objective.weighting.on_norms(self.objective.weighting.mean_over_ranks(norms_6))
         places = ([frames_BTHW], maps, *([part] for part in outcome.parts_KB6.unbind(dim=2)))
-        self._step_sums = torch.cat(
+        sums = torch.cat(
             [
                 *(count_non_finite(tensors) for tensors in places),
                 (~keep_B).sum()[None].double(),
-                outcome.epoch_parts().double(),
+                outcome.epoch_parts().double() / self.settings.accumulate_batches,
             ]
         )
+        self._step_sums = sums if self._step_sums is None else self._step_sums + sums
         if self._is_logged_step():
             self._log_outcome(outcome, sample)
         return outcome.total
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts and parts of all ranks: one reduction a step, on every rank, with no condition around it."""
-        sums = self._over_ranks(self._step_sums)
+        if not self.stepped:
+            return
+        assert self._step_sums is not None
+        sums, self._step_sums = self._over_ranks(self._step_sums), None
         n = len(COUNTS) - 2
         gradients_2 = self._gradient_counts  # the same on every rank
         counts = torch.cat((sums[:n], gradients_2.to(sums.device), sums[n : n + 1]))
@@ -133,8 +148,8 @@ class EmitterModule(pl.LightningModule):
     ) -> None:
         """Clip, unless a gradient is not finite: then nothing is stepped."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._gradient_counts, dropped = drop_non_finite_gradients(parameters)
-        self.skipped_steps += dropped
+        self._gradient_counts, self.dropped = drop_non_finite_gradients(parameters, self._on_any_rank)
+        self.skipped_steps += self.dropped
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def take_non_finite(self) -> int:
@@ -147,6 +162,10 @@ class EmitterModule(pl.LightningModule):
         total = self.trainer.strategy.reduce(values, reduce_op="sum")
         assert isinstance(total, Tensor)
         return total
+
+    def _on_any_rank(self, here: bool) -> bool:
+        decision: bool = self.trainer.strategy.reduce_boolean_decision(here, all=False)
+        return decision
 
     def _is_logged_step(self) -> bool:
         """Lightning writes what was logged in every so-many-th step."""
@@ -212,7 +231,10 @@ class EmitterModule(pl.LightningModule):
             self.network, self.network.head.out, settings, self.objective.parameters()
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.total_steps, settings.warmup_steps)
+            optimizer,
+            lambda step: (
+                self.rate_factor * learning_rate_factor(step, self.total_steps, settings.warmup_steps)
+            ),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -231,9 +253,11 @@ class EmitterModule(pl.LightningModule):
             "thresholds": vars(self.thresholds),
             "total_steps": self.total_steps,
             "skipped_steps": self.skipped_steps,
+            "rate_factor": self.rate_factor,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.total_steps = checkpoint[KEY]["total_steps"]
         self.skipped_steps = checkpoint[KEY]["skipped_steps"]
+        self.rate_factor = checkpoint[KEY].get("rate_factor", 1.0)  # there is none in older checkpoints
         self.thresholds = Thresholds(**checkpoint[KEY]["thresholds"])

@@ -64,7 +64,7 @@ class RunDiagnosis(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not pl_module.stepped:
             return
         step, settings = trainer.global_step, pl_module.settings
         if step % settings.log_every_steps == 0:

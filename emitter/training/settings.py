@@ -72,6 +72,19 @@ class BudgetSettings:
 
 
 @dataclass(frozen=True)
+class RecoverySettings:
+    """After ``skips`` steps in a row without a finite gradient, back to good weights; after ``restarts`` of them the
+    end."""
+
+    skips: int = 5
+    restarts: int = 3
+
+    def __post_init__(self) -> None:
+        require(self.skips >= 1, f"recovery.skips is {self.skips}: give 1 or more steps in a row")
+        require(self.restarts >= 0, f"recovery.restarts is {self.restarts}: give 0 or more")
+
+
+@dataclass(frozen=True)
 class ValidationSettings:
     """A fixed simulated set of ``samples``, scored ``times`` times, evenly over the run."""
 
@@ -107,11 +120,22 @@ class TrainingSettings:
     scale_warmup: ScaleWarmupSettings = field(default_factory=ScaleWarmupSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
+    accumulate_batches: int = 1
+    checkpoint_every_steps: int = 500
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, f"training.seed is {self.seed}: give a number from 0 to 2^63 - 1")
         require(self.batch_size >= 1, f"batch_size is {self.batch_size}: give 1 or more")
         require(self.epoch_steps >= 1, f"epoch_steps is {self.epoch_steps}: give 1 or more steps")
+        require(
+            self.accumulate_batches >= 1,
+            f"accumulate_batches is {self.accumulate_batches}: give 1 or more batches for a step",
+        )
+        require(
+            self.checkpoint_every_steps >= 1,
+            f"checkpoint_every_steps is {self.checkpoint_every_steps}: give 1 or more",
+        )
         require(self.log_every_steps >= 1, f"log_every_steps is {self.log_every_steps}: give 1 or more steps")
         require(
             not self.loss.own_detection or self.detection == BCESettings(),
