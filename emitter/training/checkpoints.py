@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,17 @@ def last_state(run_dir: Path) -> tuple[Path, dict[str, Any]]:
     )
 
 
+def _keep_as_previous(last: Path) -> None:
+    """Another name for the same file: at no moment is there none."""
+    if last.is_file():
+        previous = last.with_name(PREVIOUS)
+        previous.unlink(missing_ok=True)
+        try:
+            previous.hardlink_to(last)
+        except OSError:  # a file system without links
+            shutil.copyfile(last, previous)
+
+
 class LastCheckpoint(pl.Callback):
     """Keeps ``last.ckpt`` and the one before it: after every validation, every so many steps, at the end, and when
     the run is interrupted. The logs are written out with it, so that no step before it is missing from them.
@@ -76,8 +88,7 @@ class LastCheckpoint(pl.Callback):
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.save()
-            if last.is_file():
-                last.replace(self.folder / PREVIOUS)
+            _keep_as_previous(last)
         trainer.save_checkpoint(last, weights_only=False)
         self._saved_step = trainer.global_step
 

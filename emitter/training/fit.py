@@ -6,26 +6,27 @@ import logging
 import os
 import signal
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-import wandb
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from emitter.core.errors import EmitterError, require
 from emitter.core.precision import has_fast_bfloat16
+from emitter.training.batch_size import FittingBatch, memory_error_in_words
 from emitter.training.budget import Budget
 from emitter.training.checkpoints import FOLDER, LAST, AtomicCheckpointIO, LastCheckpoint
 from emitter.training.data import EmitterData
 from emitter.training.interrupt import Interruption
-from emitter.training.log_files import SavedLogs, join, set_aside
+from emitter.training.log_files import SavedLogs
+from emitter.training.loggers import LoggerSettings, RunRecord, run_loggers
 from emitter.training.module import MONITOR, EmitterModule
 from emitter.training.progress import RunProgress
 from emitter.training.recovery import Recovery
@@ -60,23 +61,9 @@ class TrainerSettings:
 
 
 @dataclass(frozen=True)
-class LoggerSettings:
-    """``wandb``: off, offline (no account, no network) or online; a CSV log is always kept."""
-
-    MODES: ClassVar[tuple[str, ...]] = ("off", "offline", "online")
-
-    wandb: Literal["off", "offline", "online"] = "offline"
-    project: str = "emitter"
-
-    def __post_init__(self) -> None:
-        require(
-            self.wandb in self.MODES, f"logger.wandb is '{self.wandb}': choose one of {', '.join(self.MODES)}"
-        )
-
-
-@dataclass(frozen=True)
 class Job:
-    """One run: its name, its folder, how long, on what, logged where; a movie that the simulation is held against."""
+    """One run: its name, its folder, how long, on what, logged where; a movie that the simulation is held against; its
+    settings in plain containers, for the loggers."""
 
     name: str
     run_dir: Path
@@ -84,6 +71,7 @@ class Job:
     machine: TrainerSettings
     logger: LoggerSettings
     movie: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None = None) -> float:
@@ -93,7 +81,6 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
         KeyboardInterrupt: after Ctrl-C, with ``checkpoints/last.ckpt`` written; SystemExit(143) after SIGTERM.
     """
     _quieten()
-    set_aside(job.run_dir)
     interruption = Interruption()
     recovery = Recovery(module.settings.recovery)
     best = ModelCheckpoint(
@@ -105,12 +92,8 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
     )
     diagnosis = RunDiagnosis(data.simulator, module, job.run_dir, job.movie)
     trainer = _trainer(module.settings, job, [interruption, diagnosis, recovery, best])
-    try:
+    with memory_error_in_words(module):
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    finally:
-        join(job.run_dir)
-        if job.logger.wandb != "off":
-            wandb.finish()
     if interruption.signal is not None:
         log.info("interrupted at step %d; go on with resume=%s", trainer.global_step, job.run_dir)
         if interruption.signal == signal.SIGTERM:
@@ -147,11 +130,13 @@ def _trainer(settings: TrainingSettings, job: Job, callbacks: list[pl.Callback])
             log_every_n_steps=settings.log_every_steps,
             use_distributed_sampler=False,
             plugins=AtomicCheckpointIO(),
-            logger=_loggers(job),
+            logger=run_loggers(job.logger, job.name, job.run_dir),
             callbacks=[
+                FittingBatch(),
                 Budget(job.budget, settings.validation),
                 RunProgress(),
                 RunTimes(),
+                RunRecord(job.config),
                 SavedLogs(),
                 *callbacks,
                 LastCheckpoint(job.run_dir / FOLDER, settings.checkpoint_every_steps),
@@ -187,15 +172,6 @@ def _precision(wanted: str, machine: TrainerSettings) -> Literal["bf16-mixed", "
     return "bf16-mixed" if has_fast_bfloat16("cuda" if gpu else "cpu") else "32-true"
 
 
-def _loggers(job: Job) -> list[Logger]:
-    """A CSV log, and W&B unless it is off."""
-    loggers: list[Logger] = [CSVLogger(job.run_dir, name="", version="")]
-    if job.logger.wandb != "off":
-        offline = job.logger.wandb == "offline"
-        loggers.append(WandbLogger(job.name, job.run_dir, project=job.logger.project, offline=offline))
-    return loggers
-
-
 def _quieten() -> None:
     """Lightning's and W&B's remarks on what is meant to be so here."""
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -205,7 +181,6 @@ def _quieten() -> None:
         ".*does not have many workers.*",
         ".*IterableDataset.*__len__.*",
         ".*Checkpoint directory.*exists.*",
-        ".*Experiment logs directory.*exists.*",
         ".*treespec.*is deprecated.*",
     ):
         warnings.filterwarnings("ignore", pattern)

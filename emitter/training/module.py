@@ -172,25 +172,32 @@ class EmitterModule(pl.LightningModule):
         return (self.global_step + 1) % self.settings.log_every_steps == 0
 
     def _log_outcome(self, outcome: Outcome, sample: Sample) -> None:
-        # the step is named here: Lightning's own count is one off after some resumes
-        logged: dict[str, Any] = {"step": float(self.global_step), "train/loss": outcome.total.detach()}
-        parts_K6 = outcome.parts_KB6.detach().mean(dim=1)
-        for k, (parts_6, weight) in enumerate(zip(parts_K6, outcome.scale_weights, strict=True)):
-            logged |= {f"train/scale{k}/{name}": parts_6[i] for i, name in enumerate(CHANNELS)}
-            truth = Truth(
-                sample.emitters, sample.background_BHW, self.bundle.scaling, self.network.cells_px[k]
-            )
-            logged |= {
-                f"train/scale{k}/weight": weight,
-                f"train/scale{k}/lost": float(truth.targets().n_lost),
-            }
+        measured = self._mean_over_ranks({"train/loss": outcome.total, **self._parts(outcome, sample)})
         weights_6 = self.objective.weighting.effective_6()
-        shares_6 = outcome.shares(weights_6)
-        for i, name in enumerate(CHANNELS):
-            logged |= {f"train/weight/{name}": weights_6[i], f"train/share/{name}": shares_6[i]}
+        known: dict[str, Any] = {
+            **{f"train/scale{k}/weight": weight for k, weight in enumerate(outcome.scale_weights)},
+            **{f"train/weight/{name}": weights_6[i] for i, name in enumerate(CHANNELS)},
+        }
+        # the step is named here: Lightning's own count is one off after some resumes
+        self.log_dict({"step": float(self.global_step), **measured, **known})
+
+    def _parts(self, outcome: Outcome, sample: Sample) -> dict[str, Tensor]:
+        """Where this rank's loss comes from; ``lost``: emitters that share a cell with a brighter one."""
+        parts: dict[str, Tensor] = {}
+        for k, parts_6 in enumerate(outcome.parts_KB6.mean(dim=1)):
+            parts |= {f"train/scale{k}/{name}": parts_6[i] for i, name in enumerate(CHANNELS)}
+            cell_px = self.network.cells_px[k]
+            truth = Truth(sample.emitters, sample.background_BHW, self.bundle.scaling, cell_px)
+            parts[f"train/scale{k}/lost"] = outcome.total.new_tensor(float(truth.targets().n_lost))
+        shares_6 = outcome.shares(self.objective.weighting.effective_6())
+        parts |= {f"train/share/{name}": shares_6[i] for i, name in enumerate(CHANNELS)}
         if outcome.reconstruction is not None:
-            logged["train/reconstruction"] = outcome.reconstruction.detach()
-        self.log_dict(logged)
+            parts["train/reconstruction"] = outcome.reconstruction
+        return parts
+
+    def _mean_over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        stacked = torch.stack([value.detach().double() for value in values.values()])
+        return dict(zip(values, self._over_ranks(stacked) / self.trainer.world_size, strict=True))
 
     def on_validation_epoch_start(self) -> None:
         for metrics in self._metrics():

@@ -25,7 +25,6 @@ from emitter.simulation.simulator import Simulator
 from emitter.training.budget import FIRST_TIMED_STEP, TIMED_STEPS
 from emitter.training.data import EmitterData, TrainingIndices
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
-from emitter.training.log_files import join, set_aside
 from emitter.training.module import EmitterModule
 from emitter.training.schedule import learning_rate_factor
 from emitter.training.settings import (
@@ -172,19 +171,6 @@ def test_a_time_budget_interrupted_before_its_length_is_known_goes_on(tmp_path):
     _, resumed = train(tmp_path, budget, resume=tmp_path / "checkpoints" / "last.ckpt")
     # the first life's eight steps tell nothing: this one times its own, on however slow a machine
     assert resumed.total_steps == resumed.global_step > 8 + FIRST_TIMED_STEP + TIMED_STEPS
-
-
-def test_the_logs_of_several_lives_become_one(tmp_path):
-    for life in ([0, 1, 2, 3], [2, 3, 4], [4, 5]):
-        set_aside(tmp_path)
-        pd.DataFrame({"step": life, "value": [10 * len(life) + s for s in life]}).to_csv(
-            tmp_path / "metrics.csv", index=False
-        )
-    join(tmp_path)
-    log = pd.read_csv(tmp_path / "metrics.csv")
-    assert log["step"].tolist() == [0, 1, 2, 3, 4, 5]
-    assert log["value"].tolist() == [40, 41, 32, 33, 24, 25]
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_a_time_budget_becomes_steps_once_and_stays(tmp_path):
