@@ -27,6 +27,7 @@ from emitter.training.module import MONITOR, NOTHING_FOUND
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"  # of one run of a sweep: a list of name=value
 ERROR = "error.txt"  # of a run that failed: its sentence
+PRUNED = "pruned.txt"  # of a run that was ended because others were better: the same
 SEED = "training.seed"
 FIGURES = (
     "jaccard",
@@ -38,7 +39,8 @@ FIGURES = (
     "efficiency_lateral",
     "efficiency_axial",
 )
-_NOISE = ("name", "run_dir", "resume", "logger")  # say nothing of how a run was trained
+# say nothing of how a run was trained
+_NOISE = ("name", "run_dir", "resume", "logger", "launcher", "sweeper", "sweep")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Run:
     settings: dict[str, Any]
     overrides: dict[str, str] | None
     log: pd.DataFrame
-    status: str  # finished, failed or unfinished
+    status: str  # finished, failed, pruned or unfinished
     error: str
 
     @property
@@ -125,6 +127,8 @@ def _status(folder: Path, log: pd.DataFrame, error: str) -> str:
     """Finished: the last checkpoint is of the last step. Failed: there is an error, or never was a validation."""
     if error or _validations(log).empty:
         return "failed"
+    if (folder / PRUNED).is_file():
+        return "pruned"
     try:
         last = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     except EmitterError:
