@@ -19,7 +19,7 @@ from emitter.simulation.simulator import Simulator
 from emitter.training.data import EmitterData
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
 from emitter.training.module import EmitterModule
-from emitter.training.settings import BudgetSettings
+from emitter.training.settings import BudgetSettings, OptimizerSettings, ValidationSettings
 
 
 class Telling(EmitterModule):
@@ -71,3 +71,36 @@ def test_weights_are_equal_on_every_rank_though_the_samples_differ(tmp_path, wei
     )
     assert health["health/inputs_nan"].sum() == health["health/inputs_nan"][5] == 1  # summed over ranks
     assert health["health/masked_images"].sum() == 1
+
+
+def test_two_processes_with_half_the_batch_train_and_score_as_one(tmp_path):
+    """A network that shows an emitter in every cell, so that there is something to score."""
+    logs = []
+    for name, machine in (("one", TrainerSettings("cpu")), ("two", TrainerSettings("cpu", 2, "ddp_fork"))):
+        made = bundle()
+        with torch.no_grad():
+            made.network.head.out.bias[0] = 1.0
+        batch = 4 // (2 if name == "two" else 1)
+        settings = replace(
+            SETTINGS,
+            batch_size=batch,
+            log_every_steps=1,
+            validation=ValidationSettings(7, 2),
+            optimizer=OptimizerSettings(learning_rate=2e-4, muon_learning_rate=1e-3, warmup_steps=3),
+        )
+        data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, batch, 7)
+        job = Job("test", tmp_path / name, BudgetSettings(steps=8), machine, LoggerSettings(wandb="off"))
+        fit(EmitterModule(made, settings), data, job)
+        logs.append(pd.read_csv(tmp_path / name / "metrics.csv"))
+    one, two = logs
+    for column in one.filter(regex="^train/(loss|scale|gradient_norm|learning_rate|weight)").columns:
+        # what is lost to shared cells is counted for a batch; everything else is a mean over images
+        times = 2 if column.endswith("/lost") else 1
+        a, b = (log.set_index("step")[column].dropna() for log in (one, two))
+        assert len(a) == 8 and b.to_numpy() * times == pytest.approx(a.to_numpy(), rel=2e-3, abs=1e-6), column
+    scores = one.filter(regex="^val/").columns
+    assert {"val/jaccard", "val/rmse_lateral_nm", "val/n_truth"} <= set(scores)
+    for column in scores:  # sums over an uneven split: not the means of two ratios
+        a, b = (log[column].dropna().to_numpy() for log in (one, two))
+        assert b == pytest.approx(a, rel=1e-3), column
+    assert one["val/n_matched"].max() > 5
