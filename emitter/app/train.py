@@ -98,7 +98,9 @@ def run(settings: Settings) -> float:
     bundle = new_bundle(settings)
     training = settings.training
     simulator = Simulator(settings.simulation, bundle.psf, bundle.camera)
-    data = EmitterData(simulator, training.seed, training.batch_size, training.validation.samples)
+    data = EmitterData(
+        simulator, training.seed, training.batch_size, training.validation.samples, training.workers
+    )
     network = bundle.network
     log.info(
         "%s: %.2f M parameters, %.3f M multiply-adds per pixel",
@@ -119,9 +121,10 @@ def run(settings: Settings) -> float:
 
 def in_seconds(settings: Settings) -> Settings:
     """The same with a few steps of everything: logs, epochs, a validation, pictures, checkpoints."""
+    batch_size = settings.training.batch_size
     training = replace(
         settings.training,
-        batch_size=min(settings.training.batch_size, 4),
+        batch_size=4 if batch_size == "auto" else min(batch_size, 4),
         log_every_steps=1,
         epoch_steps=2,
         validation=ValidationSettings(samples=4, times=1),

@@ -48,6 +48,24 @@ class Sample:
         """What a network sees: the counts converted to photons."""
         return self.camera.to_photons(self.counts_BTHW)
 
+    def to(self, device: torch.device | str) -> Sample:
+        """The same batch on another device."""
+        return Sample(
+            self.counts_BTHW.to(device),
+            self.camera.to(device),
+            self.emitters.to(device),
+            self.background_BHW.to(device),
+        )
+
+    def pin_memory(self) -> Sample:
+        """The same batch in memory from which a GPU copies fast."""
+        return Sample(
+            self.counts_BTHW.pin_memory(),
+            self.camera.pin_memory(),
+            self.emitters.pin_memory(),
+            self.background_BHW.pin_memory(),
+        )
+
 
 class Simulator:
     """Simulates samples of ``settings.n_frames`` consecutive frames as a microscope with this PSF and camera sees them.

@@ -16,6 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from emitter.training.cpu_time import cpu_seconds
 from emitter.training.module import EmitterModule
 from emitter.training.settings import BudgetSettings, ValidationSettings
 
@@ -33,7 +34,7 @@ class Budget(pl.Callback):
     def __init__(self, settings: BudgetSettings, validation: ValidationSettings) -> None:
         self.settings = settings
         self.validation = validation
-        self._clock = time.perf_counter if settings.minutes is not None else time.process_time
+        self._clock = time.perf_counter if settings.minutes is not None else cpu_seconds
         self._began = self._clock()
         self._mark = 0.0
         self._validation_seconds = 0.0

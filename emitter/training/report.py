@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from emitter.plots.training import plot_training
+from emitter.training.cpu_time import cpu_seconds
 from emitter.training.log_files import LOG
 
 
@@ -30,11 +31,11 @@ class RunTimes(pl.Callback):
     def __init__(self) -> None:
         self._cpu_before = 0.0  # of the lives before a resume
         self._clock_before = 0.0
-        self._cpu_start = time.process_time()
+        self._cpu_start = cpu_seconds()
         self._clock_start = time.perf_counter()
 
     def _times(self) -> tuple[float, float]:
-        cpu = self._cpu_before + time.process_time() - self._cpu_start
+        cpu = self._cpu_before + cpu_seconds() - self._cpu_start
         return cpu, self._clock_before + time.perf_counter() - self._clock_start
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

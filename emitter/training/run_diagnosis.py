@@ -1,20 +1,19 @@
 """The diagnosis within a run: data check before the first step, advice as it arises, pictures at every validation.
 
-Rank 0 does all of it, without a collective call. Numbers go to every logger, pictures and sentences to W&B too; what
-is advised also stands on the terminal, once, and in ``report/diagnosis.md``.
+Rank 0 does all of it, without a collective call. Numbers go to every logger, pictures and sentences to those that have
+a place for them; what is advised also stands on the terminal, once, and in ``report/diagnosis.md``.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import WandbLogger
 
 from emitter.core.channels import CHANNELS
 from emitter.core.decoding import decode
@@ -25,8 +24,9 @@ from emitter.plots.reconstruction import plot_reconstruction
 from emitter.simulation.simulator import Domain, Sample, Simulator
 from emitter.training.data_check import FIRST_INDEX, DataReport, check_data, compare_with_movie, movie_pixels
 from emitter.training.diagnosis import Advice, Diagnosis, DiagnosisSettings
+from emitter.training.loggers import loggers_of
 from emitter.training.module import EmitterModule
-from emitter.training.report import report_folder
+from emitter.training.report import expendable, report_folder
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class RunDiagnosis(pl.Callback):
         if not trainer.is_global_zero:
             return
         self.simulator = self.simulator.to(pl_module.device)
-        probes = pl_module.settings.batch_size
+        probes = pl_module.settings.images_per_batch
         index = torch.arange(FIRST_INDEX, FIRST_INDEX + probes, device=pl_module.device)
         self._probe = self.simulator.sample(pl_module.settings.seed, index, Domain.VALIDATION)
         self._check_data(trainer, pl_module)
@@ -84,9 +84,15 @@ class RunDiagnosis(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and not trainer.sanity_checking and isinstance(pl_module, EmitterModule):
-            path = report_folder(self.run_dir) / "reconstruction.png"
-            picture_reconstruction(pl_module, self.simulator, path)
-            _to_wandb(trainer, "reconstruction", path)
+            self._look(trainer, pl_module)
+
+    def _look(self, trainer: pl.Trainer, module: EmitterModule) -> None:
+        """At a validation: what the network makes of some frames, and how large its weights are."""
+        self._picture(
+            trainer, "reconstruction", lambda path: picture_reconstruction(module, self.simulator, path)
+        )
+        norms = {f"weights/norm/{name}": norm for name, norm in parameter_norms(module.network).items()}
+        self._say(trainer, trainer.global_step, [], norms)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -115,12 +121,10 @@ class RunDiagnosis(pl.Callback):
             comparison = compare_with_movie(report, pixels_P)
             lines += comparison.summary_lines()
             warnings += comparison.warnings
-        folder = report_folder(self.run_dir)
-        (folder / "data_check.txt").write_text(
-            "\n".join([*lines, *(f"warning: {w}" for w in warnings)]) + "\n"
-        )
-        plot_data_check(report.data, folder / "data_check.png", pixels_P)
-        _to_wandb(trainer, "data_check", folder / "data_check.png")
+        with expendable("report/data_check.txt"):
+            text = "\n".join([*lines, *(f"warning: {w}" for w in warnings)])
+            (report_folder(self.run_dir) / "data_check.txt").write_text(text + "\n")
+        self._picture(trainer, "data_check", lambda path: plot_data_check(report.data, path, pixels_P))
         self.diagnosis.data_warnings = bool(warnings)
         advice = [Advice(f"data_{i}", warning) for i, warning in enumerate(warnings, 1)]
         self._say(trainer, trainer.global_step, advice, _data_numbers(report, len(warnings)))
@@ -150,11 +154,18 @@ class RunDiagnosis(pl.Callback):
         self._advice += fresh
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step=step)
-            if fresh and isinstance(logger, WandbLogger):
-                rows = [[str(cell) for cell in row] for row in self._advice]
-                logger.log_text("diagnosis/advice", columns=["step", "name", "sentence"], data=rows)
         if fresh:
+            for logger in loggers_of(trainer):
+                logger.log_sentences("diagnosis/advice", ("step", "name", "sentence"), self._advice, step)
             self._write()
+
+    def _picture(self, trainer: pl.Trainer, key: str, draw: Callable[[Path], object]) -> None:
+        """In ``report/`` and in the loggers."""
+        with expendable(f"report/{key}.png"):
+            path = report_folder(self.run_dir) / f"{key}.png"
+            draw(path)
+            for logger in loggers_of(trainer):
+                logger.log_picture(key, path, trainer.global_step)
 
     def _names(self) -> set[str]:
         return {name for _, name, _ in self._advice}
@@ -162,7 +173,8 @@ class RunDiagnosis(pl.Callback):
     def _write(self) -> None:
         lines = [f"- step {step}: {sentence}" for step, _, sentence in self._advice]
         text = "\n".join(lines or ["Nothing to report: no sign of an ill training was seen."])
-        (report_folder(self.run_dir) / "diagnosis.md").write_text(text + "\n")
+        with expendable("report/diagnosis.md"):
+            (report_folder(self.run_dir) / "diagnosis.md").write_text(text + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         return {"diagnosis": self.diagnosis.state_dict(), "advice": [list(row) for row in self._advice]}
@@ -181,6 +193,16 @@ def _of_active_scales(module: EmitterModule, step: int) -> dict[str, float]:
     if module.settings.reconstruction.error != "none":
         locked = set()
     return {name: norm for name, norm in module.gradient_norms.items() if name not in locked}
+
+
+@torch.no_grad()
+def parameter_norms(network: EmitterNetwork) -> dict[str, float]:
+    """Norm of the weights of every group of layers, from the input to the head."""
+    groups = {**network.backbone.groups(), "head": network.head}
+    return {
+        name: float(torch.stack(torch._foreach_norm(list(group.parameters()))).norm())
+        for name, group in groups.items()
+    }
 
 
 @torch.no_grad()
@@ -223,9 +245,3 @@ def _data_numbers(report: DataReport, n_warnings: int) -> dict[str, float]:
         "data/warnings": float(n_warnings),
     }
     return {name: value for name, value in numbers.items() if math.isfinite(value)}  # no emitter, no signal
-
-
-def _to_wandb(trainer: pl.Trainer, key: str, path: Path) -> None:
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(key, [str(path)])

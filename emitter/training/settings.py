@@ -100,15 +100,18 @@ class ValidationSettings:
 class TrainingSettings:
     """Everything about training that is not the network, the microscope or the machine.
 
-    ``epoch_steps``: the stream of samples has no end; so many steps count as an epoch where something happens every
-    epoch (adaptive weights, the search for plateaus). Losses, norms and weights are logged every ``log_every_steps``
-    steps, counts of non-finite numbers at every step.
+    ``batch_size``: images of a batch on every rank; auto: what fits into memory (``batch_size.py``). ``workers``:
+    processes of every rank that simulate the samples; with 0 the training device does. ``epoch_steps``: the stream of
+    samples has no end; so many steps count as an epoch where something happens every epoch (adaptive weights, the
+    search for plateaus). Losses, norms and weights are logged every ``log_every_steps`` steps, counts of non-finite
+    numbers at every step.
     """
 
     PRECISIONS: ClassVar[tuple[str, ...]] = ("auto", "bf16-mixed", "32-true")
 
     seed: int = 1
-    batch_size: int = 16
+    batch_size: int | Literal["auto"] = 16
+    workers: int = 0
     epoch_steps: int = 50
     log_every_steps: int = 20
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
@@ -126,7 +129,14 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, f"training.seed is {self.seed}: give a number from 0 to 2^63 - 1")
-        require(self.batch_size >= 1, f"batch_size is {self.batch_size}: give 1 or more")
+        require(
+            self.batch_size == "auto" or self.batch_size >= 1,
+            f"batch_size is {self.batch_size}: give 1 or more, or auto",
+        )
+        require(
+            self.workers >= 0,
+            f"workers is {self.workers}: give the number of processes that simulate, or 0 for the training device",
+        )
         require(self.epoch_steps >= 1, f"epoch_steps is {self.epoch_steps}: give 1 or more steps")
         require(
             self.accumulate_batches >= 1,
@@ -146,6 +156,12 @@ class TrainingSettings:
             f"weighting={self.weighting.kind} needs losses above 0 and those of loss={self.loss.kind} are likelihoods: "
             "choose weighting=static, rate, gradient_norm or log_normalized",
         )
+
+    @property
+    def images_per_batch(self) -> int:
+        """The size of a batch. An auto one is known once a run has begun."""
+        assert self.batch_size != "auto"
+        return self.batch_size
 
 
 def scaling_for(simulation: SimulationSettings) -> Scaling:
