@@ -3,7 +3,7 @@
 python benchmarks/soak.py --minutes 60 --out runs/soak
 
 While it trains: NaN in every hundredth batch, one of the two processes killed (SIGKILL) every few minutes and the run
-resumed, the CSV log on a full disk (/dev/full) for a while, and a W&B server that is out of reach all the time. Then the
+resumed, the CSV log on a full disk (/dev/full) for a while, and a W&B server out of reach all the time. Then the
 same number of steps undisturbed. Prints a table, and keeps it with the events in OUT/soak.md and OUT/soak.json.
 """
 
