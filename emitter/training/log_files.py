@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import wandb
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
 from emitter.io.files import replacing
@@ -124,10 +122,6 @@ class SavedLogs(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.is_global_zero and any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
-            wandb.finish()  # a process that was forked for a rank ends without it, and with its last rows
 
     def _save(self, trainer: pl.Trainer) -> None:
         for logger in trainer.loggers:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,17 @@ import pytorch_lightning as pl
 from emitter.plots.training import plot_training
 from emitter.training.cpu_time import cpu_seconds
 from emitter.training.log_files import LOG
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def expendable(what: str) -> Iterator[None]:
+    """What is written in here is not worth a training: when the disk is full, a warning says what is missing."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s cannot be written (%s)", what, error)
 
 
 def report_folder(run_dir: Path) -> Path:
@@ -21,8 +35,9 @@ def report_folder(run_dir: Path) -> Path:
 
 
 def draw_report(run_dir: Path) -> None:
-    """``report/curve.png`` from the run's ``metrics.csv``."""
-    plot_training(run_dir / LOG, report_folder(run_dir) / "curve.png")
+    """``report/curve.png`` from the run's ``metrics.csv``, where there is one."""
+    with expendable("report/curve.png"):
+        plot_training(run_dir / LOG, report_folder(run_dir) / "curve.png")
 
 
 class RunTimes(pl.Callback):
