@@ -15,6 +15,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from emitter.core.errors import nearest
 
+# plugins of Hydra's that are extras of this package: what they are called there, and the extra
+_EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "joblib": "joblib", "optuna": "optuna"}
+
 
 def sentence(error: Exception, conf: Path, program: str, arguments: Sequence[str]) -> str:
     """One sentence for an error of Hydra's while it composed ``program``'s configuration from ``conf``."""
@@ -85,6 +88,9 @@ def _unreadable(override: str) -> str:
 
 def _unknown_option(error: MissingConfigException) -> str:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
+    if group in ("hydra/launcher", "hydra/sweeper") and option in _EXTRAS:
+        extra, choice = _EXTRAS[option], group.rpartition("/")[2]
+        return f"{choice}={extra} needs a package that is not installed: pip install 'emitter[{extra}]'"
     options = [f"{group}={one}" for one in sorted(error.options or ())]
     hint = nearest(f"{group}={option}", options) or f": there is {', '.join(options)}"
     return f"unknown option '{group}={option}'{hint}"

@@ -75,8 +75,10 @@ def _job(program: str, config: DictConfig) -> Any:
     """One job: the only one of a plain run, or one of a multirun."""
     try:
         module = importlib.import_module(f"emitter.app.{program}")
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        return module.run(build(module.Settings, plain))  # type: ignore[arg-type]
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        if HydraConfig.get().mode is RunMode.MULTIRUN and "sweep" in plain:
+            plain["sweep"]["folder"] = HydraConfig.get().sweep.dir
+        return module.run(build(module.Settings, plain))
     except USER_ERRORS as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise  # Hydra goes on with the other jobs; see emitter.app.sweep for the end of it

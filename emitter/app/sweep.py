@@ -12,9 +12,8 @@ The same for any finished runs, in folders of runs or of sweeps:
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
-import math
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -29,13 +28,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from emitter.app.launch import USER_ERRORS, end, log_handler, wants_traceback, worded
+from emitter.app.ranks import is_first
+from emitter.app.resume import is_begun
 from emitter.io.files import prepare_output, replacing
 from emitter.plots.comparison import Course, plot_comparison
-from emitter.training.comparison import CONFIG, ERROR, OVERRIDES, Comparison, compare, find_runs
+from emitter.training.comparison import CONFIG, ERROR, OVERRIDES, PRUNED, Comparison, compare, find_runs
+from emitter.training.module import NOTHING_FOUND
 
 log = logging.getLogger(__name__)
 
 NAME = "sweep"  # of the table and the figure
+FAILED = (
+    NOTHING_FOUND - 1
+)  # what a run that failed is worth to a sweeper: less than one that found no emitter
 _PROGRAM = "train"
 _DECIMALS = {"nm": 1, "seconds": 0}  # by the unit at the end of a column's name; 3 for fractions
 _LOGGED = ("best_efficiency", "jaccard", "rmse_lateral_nm", "rmse_axial_nm", "steps", "cpu_seconds")
@@ -44,28 +49,34 @@ _LOGGED = ("best_efficiency", "jaccard", "rmse_lateral_nm", "rmse_axial_nm", "st
 class Sweep(Callback):
     """Keeps a sweep going when a job fails, and compares its runs at its end."""
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Before the launcher is made."""
+        if "submitit" in config.hydra.launcher._target_:
+            importlib.import_module("emitter.app.slurm").use_patient_launchers()
+
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Put down what the job is, before anything in it can fail."""
-        if _is_in_sweep(config) and _is_rank_zero():
-            folder = Path(config.hydra.runtime.output_dir)
-            (folder / ERROR).unlink(missing_ok=True)
+        folder = Path(config.hydra.runtime.output_dir)
+        # in a folder of an earlier life stands what it began with
+        if _is_in_sweep(config) and is_first() and not is_begun(folder):
+            (folder / PRUNED).unlink(missing_ok=True)
             OmegaConf.save(config.hydra.overrides.task, folder / OVERRIDES)
             OmegaConf.save(_composed(config), folder / CONFIG)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Put a failure down, and give the sweeper a result that it cannot use instead of an error."""
+        """Put a failure down, and give the sweeper a poor result instead of an error."""
         if not _is_in_sweep(config) or job_return.status is not JobStatus.FAILED:
             return
         error = job_return._return_value  # return_value would raise it
         is_bug = not isinstance(error, USER_ERRORS)
         message = f"{type(error).__name__}: {worded(_PROGRAM, error)}" if is_bug else worded(_PROGRAM, error)
-        if _is_rank_zero():
+        if is_first():
             (Path(config.hydra.runtime.output_dir) / ERROR).write_text(message + "\n")
             log.error("run %s failed: %s", config.hydra.job.num, message)
             if is_bug or wants_traceback():
                 traceback.print_exception(error)
         job_return.status = JobStatus.COMPLETED
-        job_return.return_value = math.nan
+        job_return.return_value = FAILED
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Compare the runs; end the program with an error when one of them failed.
@@ -73,7 +84,7 @@ class Sweep(Callback):
         Raises:
             SystemExit: 2, after one sentence for each run that failed.
         """
-        if not _is_rank_zero():
+        if not is_first():
             return
         folder = Path(config.hydra.sweep.dir)
         try:
@@ -144,12 +155,6 @@ def markdown(text: pd.DataFrame) -> str:
 
 def _is_in_sweep(config: DictConfig) -> bool:
     return config.hydra.mode is RunMode.MULTIRUN
-
-
-def _is_rank_zero() -> bool:
-    """Whether this process, of a training on several devices, is the one that writes."""
-    ranks = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") in ("", "0") for name in ranks)
 
 
 def _composed(config: DictConfig) -> Any:

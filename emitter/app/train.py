@@ -3,64 +3,38 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
-from emitter.app.schema import build as build_settings
+from emitter.app.preemption import requeued_when_warned
+from emitter.app.ranks import is_first, other_ranks_train
+from emitter.app.resume import Life, in_sweep, resumed
 from emitter.app.schema import to_plain
+from emitter.app.train_settings import CONFIG, Settings, save_settings
 from emitter.app.warm_start import warm_started
 from emitter.core.decoding import Thresholds
-from emitter.core.errors import EmitterError
-from emitter.inference.bundle import KEY, Bundle
+from emitter.inference.bundle import Bundle
 from emitter.io.files import prepare_output
 from emitter.io.movies import open_movie
 from emitter.models.backbone import count_macs_per_pixel, count_parameters
 from emitter.models.network import EmitterNetwork
-from emitter.models.settings import UNetSettings, VarSettings
 from emitter.psf import build
-from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
-from emitter.psf.spline import SplineSettings
-from emitter.simulation.camera import Camera, CameraSettings
-from emitter.simulation.settings import SimulationSettings
+from emitter.simulation.camera import Camera
 from emitter.simulation.simulator import Simulator
-from emitter.training.checkpoints import last_state
 from emitter.training.data import EmitterData
-from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
+from emitter.training.fit import Job, fit
 from emitter.training.module import NOTHING_FOUND, EmitterModule
+from emitter.training.pruning import Pruning
 from emitter.training.settings import (
     BudgetSettings,
-    TrainingSettings,
     ValidationSettings,
     input_scaling_for,
     scaling_for,
 )
 
 log = logging.getLogger(__name__)
-
-CONFIG = "config.yaml"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What conf/train.yaml says; its comments explain every key."""
-
-    name: str
-    run_dir: Path
-    psf: GaussianSettings | AstigmaticSettings | SplineSettings
-    camera: CameraSettings
-    simulation: SimulationSettings
-    model: VarSettings | UNetSettings
-    training: TrainingSettings
-    budget: BudgetSettings
-    trainer: TrainerSettings
-    logger: LoggerSettings
-    resume: str | None = None
-    init_from: str | None = None
-    movie: str | None = None
-    fast_dev_run: bool = False
 
 
 def new_bundle(settings: Settings) -> Bundle:
@@ -87,14 +61,39 @@ def run(settings: Settings) -> float:
     """Train, say where the results are, and return the best validation efficiency (what a sweep maximises)."""
     if settings.fast_dev_run:
         settings = in_seconds(settings)
-    resume = None
-    if settings.resume is not None:
-        settings, resume = resumed(settings, Path(settings.resume).expanduser())
-    run_dir = settings.run_dir
+    life = _life(settings)
+    if life.result is not None:
+        log.info("done before: %s; in %s", _worded(life.result), life.settings.run_dir)
+        return life.result
+    settings = life.settings
     if settings.movie is not None:  # a wrong name is told before anything is written
         with open_movie(settings.movie):
             pass
-    OmegaConf.save(OmegaConf.create(to_plain(settings)), prepare_output(run_dir / CONFIG))
+    prepare_output(settings.run_dir / CONFIG)
+    if is_first():
+        save_settings(settings)
+    try:
+        with requeued_when_warned(), other_ranks_train(settings.run_dir, life.checkpoint):
+            return train(settings, life.checkpoint)
+    except (KeyboardInterrupt, SystemExit):
+        if settings.sweep.folder is not None:
+            log.info("the sweep goes on with the same command and hydra.sweep.dir=%s", settings.sweep.folder)
+        raise
+
+
+def _life(settings: Settings) -> Life:
+    """A new run, or an earlier one that goes on."""
+    if settings.resume is not None:
+        return resumed(settings, Path(settings.resume).expanduser())
+    if settings.sweep.folder is not None:
+        logger = replace(settings.logger, group=settings.logger.group or settings.sweep.folder.name)
+        name = f"{settings.name}_{settings.run_dir.name}"
+        return in_sweep(replace(settings, name=name, logger=logger))
+    return Life(settings)
+
+
+def train(settings: Settings, checkpoint: Path | None) -> float:
+    """What every rank does: train in the run's folder, from a checkpoint on where there is one."""
     bundle = new_bundle(settings)
     training = settings.training
     simulator = Simulator(settings.simulation, bundle.psf, bundle.camera)
@@ -108,15 +107,33 @@ def run(settings: Settings) -> float:
         count_parameters(network) / 1e6,
         count_macs_per_pixel(network, network.n_frames) / 1e6,
     )
-    job = Job(settings.name, run_dir, settings.budget, settings.trainer, settings.logger, settings.movie)
-    result = fit(EmitterModule(bundle, training), data, job, resume)
-    found = (
-        f"best validation efficiency {result:.3f}"
-        if result > NOTHING_FOUND
-        else "no emitter found yet: train longer"
+    job = Job(
+        settings.name,
+        settings.run_dir,
+        settings.budget,
+        settings.trainer,
+        settings.logger,
+        settings.movie,
+        to_plain(settings),
+        _pruning(settings),
     )
-    log.info("%s; results in %s", found, run_dir)
+    result = max(NOTHING_FOUND, fit(EmitterModule(bundle, training), data, job, checkpoint))  # never NaN
+    log.info("%s; results in %s", _worded(result), settings.run_dir)
     return result
+
+
+def _worded(efficiency: float) -> str:
+    if efficiency > NOTHING_FOUND:
+        return f"best validation efficiency {efficiency:.3f}"
+    return "no emitter found yet: train longer"
+
+
+def _pruning(settings: Settings) -> tuple[Pruning, ...]:
+    """What may end a run of a sweep before its time."""
+    sweep = settings.sweep
+    if sweep.folder is None or sweep.prune.after_runs is None:
+        return ()
+    return (Pruning(sweep.prune, sweep.folder, settings.run_dir),)
 
 
 def in_seconds(settings: Settings) -> Settings:
@@ -130,29 +147,3 @@ def in_seconds(settings: Settings) -> Settings:
         validation=ValidationSettings(samples=4, times=1),
     )
     return replace(settings, training=training, budget=BudgetSettings(steps=5))
-
-
-def resumed(settings: Settings, run_dir: Path) -> tuple[Settings, Path]:
-    """The settings that a run began with, but for the machine and the logger, and the checkpoint where it stopped.
-
-    Raises:
-        EmitterError: when the folder is none of a run that can go on.
-    """
-    if not run_dir.is_dir():
-        raise EmitterError(
-            f"resume is '{run_dir}' and there is no such folder: give the folder of an interrupted run"
-        )
-    if not (run_dir / CONFIG).is_file():
-        raise EmitterError(f"'{run_dir}' holds no {CONFIG}: give resume= the folder of an interrupted run")
-    checkpoint, state = last_state(run_dir)
-    if state["global_step"] == state[KEY].get("total_steps"):
-        raise EmitterError(
-            f"the run in '{run_dir}' is complete ({state['global_step']} steps): begin a new one"
-        )
-    began = build_settings(Settings, OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG)))  # type: ignore[arg-type]
-    # what a warm start took from its checkpoint stands in this run's own by now
-    init_from = None if began.init_from is None else str(checkpoint)
-    again = replace(
-        began, run_dir=run_dir, init_from=init_from, trainer=settings.trainer, logger=settings.logger
-    )
-    return again, checkpoint

@@ -63,7 +63,7 @@ class TrainerSettings:
 @dataclass(frozen=True)
 class Job:
     """One run: its name, its folder, how long, on what, logged where; a movie that the simulation is held against; its
-    settings in plain containers, for the loggers."""
+    settings in plain containers, for the loggers; what else is to be called as it goes on."""
 
     name: str
     run_dir: Path
@@ -72,6 +72,7 @@ class Job:
     logger: LoggerSettings
     movie: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    callbacks: tuple[pl.Callback, ...] = ()
 
 
 def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None = None) -> float:
@@ -91,11 +92,16 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
         enable_version_counter=False,
     )
     diagnosis = RunDiagnosis(data.simulator, module, job.run_dir, job.movie)
-    trainer = _trainer(module.settings, job, [interruption, diagnosis, recovery, best])
+    trainer = _trainer(module.settings, job, [interruption, diagnosis, recovery, *job.callbacks, best])
     with memory_error_in_words(module):
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if interruption.signal is not None:
-        log.info("interrupted at step %d; go on with resume=%s", trainer.global_step, job.run_dir)
+        log.info(
+            "interrupted at step %d, which is kept in %s; go on with resume=%s",
+            trainer.global_step,
+            job.run_dir / FOLDER / LAST,
+            job.run_dir,
+        )
         if interruption.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         raise KeyboardInterrupt
@@ -179,8 +185,10 @@ def _quieten() -> None:
         logging.getLogger(chatter).setLevel(logging.WARNING)
     for pattern in (
         ".*does not have many workers.*",
+        ".*persistent_workers=True.*",  # they are to end with the run
         ".*IterableDataset.*__len__.*",
         ".*Checkpoint directory.*exists.*",
         ".*treespec.*is deprecated.*",
+        ".*sync_dist=True.*",  # what is logged is reduced by us, or rank 0's own
     ):
         warnings.filterwarnings("ignore", pattern)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from emitter.app.sweep import Sweep, compare_into, main, markdown, readable
+from emitter.app.sweep import FAILED, Sweep, compare_into, main, markdown, readable
 from emitter.core.errors import EmitterError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +65,18 @@ def test_failed_runs_are_named_at_the_end(swept) -> None:
     assert "learning_rate is -1" in (folder / "0" / "error.txt").read_text()
 
 
+def test_a_sweep_goes_on_where_it_was_stopped(swept) -> None:
+    """Run 2 stays; of run 3 the folder was lost."""
+    folder, before = swept
+    table, kept = (folder / "sweep.csv").read_text(), (folder / "2" / "checkpoints" / "last.ckpt").stat()
+    shutil.rmtree(folder / "3")
+    ended = subprocess.run(before.args, capture_output=True, text=True, cwd=folder)
+    assert "done before" in ended.stdout and ended.stderr == before.stderr
+    assert (folder / "2" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == kept.st_mtime_ns
+    again = pd.read_csv(folder / "sweep.csv").drop(columns="cpu_seconds")
+    pd.testing.assert_frame_equal(again, pd.read_csv(io.StringIO(table)).drop(columns="cpu_seconds"))
+
+
 def test_the_same_of_finished_runs(swept, tmp_path, monkeypatch) -> None:
     folder, _ = swept
     arguments = [folder / "3", folder, "--output", tmp_path / "new"]
@@ -106,7 +120,7 @@ def test_a_bug_in_one_run_does_not_end_the_sweep_and_keeps_its_traceback(tmp_pat
     except ZeroDivisionError as error:
         result = failure(error)
     sweep.on_job_end(config, result)
-    assert result.status is JobStatus.COMPLETED and result.return_value != result.return_value
+    assert result.status is JobStatus.COMPLETED and result.return_value == FAILED
     assert (tmp_path / "0" / "error.txt").read_text() == "ZeroDivisionError: a bug\n"
     assert "Traceback" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
@@ -115,11 +129,14 @@ def test_a_bug_in_one_run_does_not_end_the_sweep_and_keeps_its_traceback(tmp_pat
     assert OmegaConf.load(tmp_path / "0" / "config.yaml") == {"rate": 1, "twice": 1}
 
 
-def test_an_earlier_failure_in_the_folder_is_forgotten(tmp_path) -> None:
-    config, sweep = job(tmp_path / "0"), Sweep()
-    sweep.on_job_end(config, failure(EmitterError("no")))
-    sweep.on_job_start(config)
-    assert not (tmp_path / "0" / "error.txt").exists()
+def test_what_an_earlier_life_began_with_stays(tmp_path) -> None:
+    config = job(tmp_path / "0")
+    (tmp_path / "0" / "checkpoints").mkdir()
+    (tmp_path / "0" / "checkpoints" / "last.ckpt").write_text("")
+    (tmp_path / "0" / "config.yaml").write_text("rate: 2\n")
+    Sweep().on_job_start(config)
+    assert (tmp_path / "0" / "config.yaml").read_text() == "rate: 2\n"
+    assert not (tmp_path / "0" / "overrides.yaml").exists()
 
 
 def test_settings_that_cannot_be_resolved_are_kept_as_they_stand(tmp_path) -> None:
