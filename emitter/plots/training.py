@@ -43,4 +43,4 @@ def plot_training(log_path: Path, path: Path) -> None:
         axes[3].plot(loss["step"], smooth, color="black")
     axes[3].set(title="training loss (one batch, and its running median)", xlabel="step", yscale="log")
     axes[3].grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png")

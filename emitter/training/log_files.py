@@ -6,6 +6,7 @@ Lightning's own CSV logger deletes what an earlier life wrote, and rewrites the 
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,18 @@ class CsvLog(Logger):
             earlier = _read(self.path) if self._written else []
             self._columns += new
             self._write(earlier)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerows(self._waiting)
+        self._append(self._waiting)
         self._written, self._waiting = self.n_rows, []
+
+    def _append(self, rows: list[dict[str, float]]) -> None:
+        """All of them, or, on a full disk, none."""
+        whole_bytes = self.path.stat().st_size
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerows(rows)
+        except OSError:
+            os.truncate(self.path, whole_bytes)
+            raise
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         """The whole file, under the columns of now."""

@@ -133,13 +133,13 @@ class RunLogger(Logger):
             return act(*args)
         except Exception as error:  # whatever it is: a training of days does not end for its log
             if not self._failed:
-                foreseen = isinstance(error, (OSError, wandb.Error))
+                cause = error.__cause__ or error  # TensorBoard's logger gives a full disk another name
                 log.warning(
                     "%s failed (%s: %s) and is left out for the rest of this run",
                     type(self).__name__.removeprefix("Run"),
-                    type(error).__name__,
-                    error,
-                    exc_info=not foreseen,
+                    type(cause).__name__,
+                    cause,
+                    exc_info=not isinstance(cause, (OSError, wandb.Error)),
                 )
             self._failed = True
             return None

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from emitter.io.files import replacing
 from emitter.plots.training import plot_training
 from emitter.training.cpu_time import cpu_seconds
 from emitter.training.log_files import LOG
@@ -19,12 +20,16 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def expendable(what: str) -> Iterator[None]:
-    """What is written in here is not worth a training: when the disk is full, a warning says what is missing."""
+def expendable(path: Path) -> Iterator[Path]:
+    """Where to write a file that is not worth a training: when the disk is full, a warning says what is missing.
+
+    What stood under the name before stays until the new one is whole.
+    """
     try:
-        yield
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
-        log.warning("%s cannot be written (%s)", what, error)
+        log.warning("%s cannot be written (%s)", path, error)
 
 
 def report_folder(run_dir: Path) -> Path:
@@ -36,8 +41,8 @@ def report_folder(run_dir: Path) -> Path:
 
 def draw_report(run_dir: Path) -> None:
     """``report/curve.png`` from the run's ``metrics.csv``, where there is one."""
-    with expendable("report/curve.png"):
-        plot_training(run_dir / LOG, report_folder(run_dir) / "curve.png")
+    with expendable(report_folder(run_dir) / "curve.png") as path:
+        plot_training(run_dir / LOG, path)
 
 
 class RunTimes(pl.Callback):

@@ -121,9 +121,8 @@ class RunDiagnosis(pl.Callback):
             comparison = compare_with_movie(report, pixels_P)
             lines += comparison.summary_lines()
             warnings += comparison.warnings
-        with expendable("report/data_check.txt"):
-            text = "\n".join([*lines, *(f"warning: {w}" for w in warnings)])
-            (report_folder(self.run_dir) / "data_check.txt").write_text(text + "\n")
+        with expendable(report_folder(self.run_dir) / "data_check.txt") as path:
+            path.write_text("\n".join([*lines, *(f"warning: {w}" for w in warnings)]) + "\n")
         self._picture(trainer, "data_check", lambda path: plot_data_check(report.data, path, pixels_P))
         self.diagnosis.data_warnings = bool(warnings)
         advice = [Advice(f"data_{i}", warning) for i, warning in enumerate(warnings, 1)]
@@ -161,11 +160,14 @@ class RunDiagnosis(pl.Callback):
 
     def _picture(self, trainer: pl.Trainer, key: str, draw: Callable[[Path], object]) -> None:
         """In ``report/`` and in the loggers."""
-        with expendable(f"report/{key}.png"):
-            path = report_folder(self.run_dir) / f"{key}.png"
+        final = report_folder(self.run_dir) / f"{key}.png"
+        drawn = False
+        with expendable(final) as path:
             draw(path)
+            drawn = True
+        if drawn:
             for logger in loggers_of(trainer):
-                logger.log_picture(key, path, trainer.global_step)
+                logger.log_picture(key, final, trainer.global_step)
 
     def _names(self) -> set[str]:
         return {name for _, name, _ in self._advice}
@@ -173,8 +175,8 @@ class RunDiagnosis(pl.Callback):
     def _write(self) -> None:
         lines = [f"- step {step}: {sentence}" for step, _, sentence in self._advice]
         text = "\n".join(lines or ["Nothing to report: no sign of an ill training was seen."])
-        with expendable("report/diagnosis.md"):
-            (report_folder(self.run_dir) / "diagnosis.md").write_text(text + "\n")
+        with expendable(report_folder(self.run_dir) / "diagnosis.md") as path:
+            path.write_text(text + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         return {"diagnosis": self.diagnosis.state_dict(), "advice": [list(row) for row in self._advice]}

@@ -1,5 +1,7 @@
 """The CSV log against what was logged, over lives, kills and new columns."""
 
+import csv
+import errno
 import math
 
 import pandas as pd
@@ -66,3 +68,21 @@ def test_a_new_run_in_an_old_folder_begins_anew(tmp_path):
     log.begin(0)
     logged(log, [{"b": 2.0}], [0])
     same(path, [{"b": 2.0}])
+
+
+def test_a_full_disk_cuts_no_row(tmp_path, monkeypatch):
+    log = CsvLog(tmp_path / "metrics.csv")
+    log.log_metrics({"a": 1.0}, 0)
+    log.save()
+    whole = log.path.read_text()
+
+    class Full(csv.DictWriter):
+        def writerows(self, rows):
+            self.writer.writerow(["1", "2"])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("emitter.training.log_files.csv.DictWriter", Full)
+    log.log_metrics({"a": 2.0}, 1)
+    with pytest.raises(OSError, match="No space"):
+        log.save()
+    assert log.path.read_text() == whole
