@@ -55,9 +55,10 @@ class EmitterModule(pl.LightningModule):
         self.bundle = bundle
         self.settings = settings
         self.objective = Objective(settings, bundle)
-        one_cell_each = self.objective.finest.one_cell_each
-        self.thresholds = replace(bundle.thresholds, one_cell_each=one_cell_each)
-        self.tried_thresholds = _ONE_CELL_EACH if one_cell_each else _MERGED
+        # a loss that gives every emitter one cell needs time to teach it: the validation says whether it has
+        both = self.objective.finest.one_cell_each
+        self.tried_thresholds = [*_MERGED, *_ONE_CELL_EACH] if both else _MERGED
+        self.thresholds = bundle.thresholds
         self.total_steps: int | None = None
         self.skipped_steps = 0
         self.dropped = False  # whether the last step was skipped

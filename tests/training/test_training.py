@@ -82,11 +82,20 @@ def test_a_run_keeps_its_checkpoints_and_its_csv(tmp_path):
     assert load_bundle(tmp_path).network.n_frames == 3
 
 
-@pytest.mark.parametrize("loss", [SETTINGS.loss, SetMatchingSettings()], ids=["ppxyzb", "set_matching"])
-def test_a_checkpoint_says_whether_neighbouring_cells_are_one_emitter(tmp_path, loss):
-    train(tmp_path, BudgetSettings(steps=2), settings=replace(SETTINGS, loss=loss))
-    loaded = load_bundle(tmp_path / "checkpoints" / "last.ckpt")
-    assert loaded.thresholds.one_cell_each == isinstance(loss, SetMatchingSettings)
+def test_validation_chooses_how_to_decode_where_a_loss_gives_every_emitter_one_cell(tmp_path):
+    made = bundle()
+    train(
+        tmp_path, BudgetSettings(steps=2), settings=replace(SETTINGS, loss=SetMatchingSettings()), made=made
+    )
+    module = EmitterModule(made, replace(SETTINGS, loss=SetMatchingSettings()))
+    assert {t.one_cell_each for t in module.tried_thresholds} == {True, False}
+    assert not any(t.one_cell_each for t in EmitterModule(made, SETTINGS).tried_thresholds)
+    chosen = Thresholds(0.8, one_cell_each=True)
+    module.thresholds = chosen
+    saved: dict = {}
+    module.on_save_checkpoint(saved)
+    assert Thresholds(**saved[KEY]["thresholds"]) == chosen
+    assert load_bundle(tmp_path).thresholds in module.tried_thresholds
 
 
 def test_a_few_seconds_of_training_find_emitters(tmp_path):
