@@ -290,6 +290,10 @@ def table(study: str, scores: dict[str, dict[str, float]]) -> str:
             cells = [_cell([float(one[name] or math.nan) for one in found], name) for name in SCORES]
             efficiency = mean(float(one["efficiency_3d"] or math.nan) for one in found)
             rows.append((efficiency, f"| {variant.name} | {' | '.join(cells)} | {len(found)} |"))
+    if not any(
+        variant.name != BASE.name and variant.name in row for variant in STUDIES[study] for _, row in rows
+    ):
+        return ""  # nothing but what all are compared with
     rows.sort(key=lambda row: -row[0] if math.isfinite(row[0]) else math.inf)
     head = f"| {study} | {' | '.join(SCORES.values())} | seeds |\n|{' --- |' * (len(SCORES) + 2)}"
     return "\n".join([head, *(row for _, row in rows)])
@@ -324,7 +328,8 @@ def main() -> None:
         run_variants(wanted, out, arguments.cpu_seconds, arguments.seeds, arguments.jobs)
     scores = collect(out)
     for study in arguments.studies or STUDIES:
-        print(f"\n{table(study, scores)}", flush=True)
+        if text := table(study, scores):
+            print(f"\n{text}", flush=True)
 
 
 def run_variants(wanted: dict[str, Variant], out: Path, cpu_seconds: float, seeds: int, jobs: int) -> None:
