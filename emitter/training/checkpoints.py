@@ -69,11 +69,12 @@ def _keep_as_previous(last: Path) -> None:
             shutil.copyfile(last, previous)
 
 
-class LastCheckpoint(pl.Callback):
+class LastCheckpoint(pl.callbacks.Checkpoint):
     """Keeps ``last.ckpt`` and the one before it: after every validation, every so many steps, at the end, and when
     the run is interrupted. The logs are written out with it, so that no step before it is missing from them.
 
-    Lightning's own either deletes it at the end of a good run or writes it only when the best improves.
+    Lightning's own either deletes it at the end of a good run or writes it only when the best improves. As one of its
+    kind this is called after the one that keeps the best, whose state it holds.
     """
 
     def __init__(self, folder: Path, every_steps: int) -> None:

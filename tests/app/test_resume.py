@@ -93,7 +93,13 @@ def test_a_run_that_failed_is_tried_again_unless_others_were_chosen_by_it(tmp_pa
     assert not error.exists()
 
 
-def test_a_run_has_its_own_name_and_the_group_of_its_sweep(tmp_path) -> None:
-    run(settings(tmp_path / "sweep_1" / "7", "fast_dev_run=true"))
-    kept = (tmp_path / "sweep_1" / "7" / "config.yaml").read_text()
+def test_what_a_run_of_a_sweep_leaves(tmp_path) -> None:
+    folder = tmp_path / "sweep_1" / "7"
+    wanted = settings(folder, "fast_dev_run=true")
+    result = run(wanted)
+    kept = (folder / "config.yaml").read_text()
     assert "name: quickstart_7\n" in kept and "group: sweep_1\n" in kept
+    assert run(wanted) == result  # without a training
+    for name in LOADED:  # the next life has to know the best of this one
+        states = torch.load(folder / name, weights_only=True)["callbacks"].values()
+        assert [one["best_model_score"] for one in states if "best_model_score" in one] == [result]

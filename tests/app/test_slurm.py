@@ -35,7 +35,7 @@ def cluster(tmp_path, monkeypatch) -> Path:
 
 def test_a_job_that_is_warned_goes_on_in_its_folder_to_the_uninterrupted_end(cluster, tmp_path) -> None:
     """Two jobs of the same settings; one is warned, as before a preemption or its time limit."""
-    length = ["budget.steps=60", "training.checkpoint_every_steps=2"]
+    length = ["budget.steps=60", "training.checkpoint_every_steps=2", "logger.wandb=offline"]
     command = [sys.executable, str(ROOT / "train.py"), *TINY, *length, "launcher=slurm_cpu"]
     submitting = subprocess.Popen([*command, "name=warned,other", f"hydra.sweep.dir={tmp_path}"])
     while not (tmp_path / "0" / "checkpoints" / "last.ckpt").exists():
@@ -50,6 +50,8 @@ def test_a_job_that_is_warned_goes_on_in_its_folder_to_the_uninterrupted_end(clu
     assert table["best_efficiency"].isna().all() or table["best_efficiency"].nunique() == 1
     output = (tmp_path / "jobs" / "4200_0" / "4200_0_0_log.out").read_text()
     assert "interrupted at step" in output and output.count("results in") == 1
+    lives = [path.name.rpartition("-")[2] for path in (tmp_path / "0" / "wandb").glob("offline-run-*")]
+    assert len(lives) == 2 and len(set(lives)) == 1  # ids of the W&B run
     assert "#SBATCH --signal=USR2@120" in (cluster / "flags").read_text()
 
 
