@@ -168,6 +168,8 @@ def table(columns: dict[str, dict[str, float]]) -> str:
     totals = [sum(one.values()) for one in columns.values()]
     rows = [f"| whole step | {' | '.join(f'{1000 * total:.0f} ms' for total in totals)} |"]
     for part in PARTS:
+        if not any(one[part] > 1e-5 for one in columns.values()):
+            continue
         cells = [
             f"{1000 * one[part]:.1f} ms, {one[part] / total:.1%}" if one[part] > 1e-5 else ""
             for one, total in zip(columns.values(), totals, strict=True)
