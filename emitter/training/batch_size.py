@@ -24,8 +24,8 @@ from emitter.training.module import EmitterModule
 
 log = logging.getLogger(__name__)
 
-LARGEST_ON_GPU = 256  # the learning rates are those of batches up to here
-LARGEST_ON_CPU = 16  # a larger one has no gain there: the default
+LARGEST_ON_GPU = 256  # the learning rates were chosen with small batches
+LARGEST_ON_CPU = 16  # the default
 
 Step = Callable[[int], None]
 
