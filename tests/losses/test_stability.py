@@ -52,7 +52,7 @@ def objectives() -> Iterator[tuple[str, object]]:
             f"ppxyzb {regression} {region}",
             lambda maps, truth, loss=loss: loss(maps, truth, 1.0).sum(dim=1),
         )
-    for error in set(ERRORS) - {"none"}:
+    for error in [error for error in ERRORS if error != "none"]:
         settings = ReconstructionSettings(error=error)
         yield (
             f"reconstruction {error}",
