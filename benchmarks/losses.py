@@ -3,7 +3,7 @@
 python benchmarks/losses.py warmup weighting detection --out runs/losses    # any of the studies below
 python benchmarks/losses.py --table --out runs/losses                       # the tables of what is there
 
-The default's step is timed first, then how much longer or shorter every other loss takes, and every run gets as many
+The reference's step is timed first, then how much longer or shorter every other loss takes, and every run gets as many
 steps as its variant does in the budget: a run's own clock would measure what else the machine is doing. The runs are
 ordinary train.py and evaluate.py commands, one thread each. Scores are kept in losses_scores.json and not measured
 again, so that an interrupted study goes on; take an entry out to measure it anew.
@@ -63,13 +63,19 @@ class Variant:
     after: Variant | None = None
     share: float = 1.0
 
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What train.py is given: static weights where the variant says nothing else."""
+        weighted = any(override.startswith("weighting=") for override in self.overrides)
+        return self.overrides if weighted else ("weighting=static", *self.overrides)
+
 
 def variants(group: str, *options: str, more: tuple[str, ...] = ()) -> list[Variant]:
     """One variant for each option of a group."""
     return [Variant(f"{group}={option}", (f"{group}={option}", *more)) for option in options]
 
 
-BASE = Variant("default")
+BASE = Variant("reference")  # static weights: so were all measured, before log_normalized became the default
 SHORT_EPOCHS = ("training.epoch_steps=10",)  # adaptive weights must have the time to adapt in a short run
 DENSE = ("simulation.density_per_um2=[3,3]",)
 
@@ -122,7 +128,7 @@ STUDIES: dict[str, list[Variant]] = {
     ),
     "reconstruction": [BASE, *variants("reconstruction", "poisson")],
     "confirm": [
-        Variant("default, 720 CPU-s", share=3.0),
+        Variant("reference, 720 CPU-s", share=3.0),
         Variant("weighting=log_normalized, 720 CPU-s", ("weighting=log_normalized",), share=3.0),
         Variant("weighting=inverse_loss, 720 CPU-s", ("weighting=inverse_loss",), share=3.0),
     ],
@@ -135,7 +141,7 @@ STUDIES: dict[str, list[Variant]] = {
     ],
     "beyond": [BASE, matching_after_ppxyzb("set_matching"), matching_after_ppxyzb("mixture")],
     "beyond_dense": [
-        Variant("default 3/um2", DENSE),
+        Variant("reference 3/um2", DENSE),
         matching_after_ppxyzb("set_matching", DENSE),
     ],
 }
@@ -146,7 +152,7 @@ class Stepper:
 
     def __init__(self, variant: Variant) -> None:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = compose("train", overrides=[*variant.overrides, "run_dir=none"])
+            config = compose("train", overrides=[*variant.arguments, "run_dir=none"])
         settings = build(Settings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
         self.bundle = new_bundle(settings)
         self.training = settings.training
@@ -193,7 +199,7 @@ def least_seconds(work: Callable[[], object], rounds: int = 20) -> float:
 
 
 def seconds_per_step(wanted: list[Variant], known: Path) -> dict[str, float]:
-    """CPU-seconds of a step of every variant: of the default's whole step, and the difference between the losses.
+    """CPU-seconds of a step of every variant: of the reference's whole step, and the difference between the losses.
 
     Kept in a file, so that a study that goes on later, or on a busier machine, gives the same steps to every seed.
     """
@@ -237,7 +243,7 @@ class Run:
                 self._execute(steps)
 
     def _execute(self, steps: dict[str, int]) -> None:
-        overrides = [*self.variant.overrides]
+        overrides = [*self.variant.arguments]
         if self.variant.after is not None:
             before = replace(self, variant=self.variant.after)
             before.execute(steps)
