@@ -27,6 +27,7 @@ from emitter.training.data import EmitterData
 from emitter.training.interrupt import Interruption
 from emitter.training.log_files import SavedLogs
 from emitter.training.loggers import LoggerSettings, RunRecord, run_loggers
+from emitter.training.lost_process import lost_process_in_words
 from emitter.training.module import MONITOR, EmitterModule
 from emitter.training.progress import RunProgress
 from emitter.training.recovery import Recovery
@@ -93,7 +94,7 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
     )
     diagnosis = RunDiagnosis(data.simulator, module, job.run_dir, job.movie)
     trainer = _trainer(module.settings, job, [interruption, diagnosis, recovery, *job.callbacks, best])
-    with memory_error_in_words(module):
+    with memory_error_in_words(module), lost_process_in_words(job.run_dir):
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if interruption.signal is not None:
         log.info(

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import random
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -139,8 +140,10 @@ def test_a_failed_write_leaves_the_checkpoint_of_before(tmp_path):
     ]
 
 
-def test_of_two_processes_one_is_killed_and_the_run_goes_on(tmp_path):
+def test_of_two_processes_one_is_killed_and_the_run_goes_on(tmp_path, capfd):
     life(tmp_path / "whole", TWO)
     killed(lambda: life(tmp_path / "cut", TWO, 17))
+    told = re.search("EmitterError: another process of this run does not answer.*", capfd.readouterr().err)
+    assert told and told.group().endswith(f"resume={tmp_path / 'cut'}")
     life(tmp_path / "cut", TWO, resume=True)
     same_runs(tmp_path / "whole", tmp_path / "cut")
