@@ -37,6 +37,9 @@ def sentence(error: Exception, conf: Path, program: str, arguments: Sequence[str
 
 def unknown_setting(name: str, known: Sequence[str]) -> str:
     """The sentence for a setting that does not exist, with the nearest that does."""
+    parent = name.rpartition(".")[0]
+    if parent in known and not any(one.startswith(f"{parent}.") for one in known):  # filled by the user alone
+        return f"'{name}' is not among the settings yet: write +{name}=…"
     ending = [one for one in known if one.endswith("." + name)]
     near = ending or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if not near:  # a typo in a short name such as 'minuts' is far from 'budget.minutes'

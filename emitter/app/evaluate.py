@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emitter.app.held_out import held_out_tables
+from emitter.app.schema import build, to_plain
 from emitter.app.scoring import METRICS_FILE, offset_note, score, show, write_report
 from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
@@ -20,7 +22,9 @@ from emitter.io.files import prepare_output
 from emitter.io.tables import read_table
 from emitter.metrics.crlb import CRLB, table_crlb
 from emitter.metrics.offset import estimate_offset, without_offset
+from emitter.metrics.pixel_bias import pixel_bias
 from emitter.metrics.protocol import FieldNm, protocol_named
+from emitter.simulation.settings import SimulationSettings
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class Settings:
     frames: tuple[int, int] | None = None
     remove_offset: bool = False
     samples: int = 1000
+    simulation: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(
@@ -52,6 +57,10 @@ class Settings:
         require(
             (self.localizations is None) == (self.truth is None),
             "a table of localizations and its truth belong together: give localizations=TABLE truth=TABLE",
+        )
+        require(
+            not self.simulation or self.checkpoint is not None,
+            "simulation says on what a checkpoint is scored, and there are tables here: leave it out",
         )
         protocol_named(self.protocol)
         require(self.samples >= 1, f"samples is {self.samples}: give 1 or more simulated frames")
@@ -137,8 +146,9 @@ def evaluate_tables(settings: Settings) -> dict[str, Any]:
 
 
 def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> dict[str, Any]:
-    """The metrics of a network on samples of its own simulation that training never saw."""
+    """The metrics of a network on samples of its own simulation that training never saw, and its pixel bias."""
     bundle = load_bundle(checkpoint)
+    bundle = replace(bundle, simulation=changed(bundle.simulation, settings.simulation))
     predicted, truth = held_out_tables(bundle, settings.samples)
     if not len(truth):
         raise EmitterError(f"{settings.samples} simulated frames hold no emitter: give more samples=")
@@ -150,7 +160,20 @@ def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> dict[str, Any]:
 
     field_nm = bundle.pixel_size.to_nm(float(width), float(height))
     metrics = score(predicted, truth, protocol, field_nm, bound)
-    return {**metrics, "offset_removed_nm": None, "notes": []}
+    bias = pixel_bias(predicted, bundle.pixel_size)
+    return {**metrics, **bias, "offset_removed_nm": None, "notes": []}
+
+
+def changed(simulation: SimulationSettings, settings: Mapping[str, Any]) -> SimulationSettings:
+    """Other frames than those of the training: the same settings but for these."""
+    plain = to_plain(simulation)
+    flux = {**plain["flux"], **settings.get("flux", {})}
+    merged = build(SimulationSettings, {**plain, **settings, "flux": flux}, "simulation")
+    require(
+        merged.n_frames == simulation.n_frames,
+        f"simulation.n_frames is {merged.n_frames} and the network sees {simulation.n_frames} frames: leave it out",
+    )
+    return merged
 
 
 def in_frames(table: EmitterTable, frames: tuple[int, int] | None) -> EmitterTable:

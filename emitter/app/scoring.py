@@ -43,6 +43,8 @@ _SHOWN = (
     ("error / CRLB in x", "crlb_ratio_x", "{:.2f}"),
     ("error / CRLB in y", "crlb_ratio_y", "{:.2f}"),
     ("error / CRLB in z", "crlb_ratio_z", "{:.2f}"),
+    ("pixel bias in x (0: none)", "pixel_bias_x", "{:.3f}"),
+    ("pixel bias in y (0: none)", "pixel_bias_y", "{:.3f}"),
     ("true emitters counted", "n_truth", "{:d}"),
     ("predictions counted", "n_predicted", "{:d}"),
     ("matched", "n_matched", "{:d}"),

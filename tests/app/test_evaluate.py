@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from emitter.app.evaluate import Settings, run
+from emitter.app.evaluate import Settings, changed, run
 from emitter.app.scoring import describe, score, write_report
 from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
@@ -22,6 +22,7 @@ from emitter.io.tables import read_table, write_table
 from emitter.metrics.crlb import table_crlb
 from emitter.metrics.protocol import PROTOCOLS
 from emitter.psf.gaussian import AstigmaticPSF, AstigmaticSettings
+from emitter.simulation.settings import SimulationSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIGURES = {  # what DESIGN.md lists
@@ -210,6 +211,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, truth_csv: Path) -> None:
         ({"localizations": "a", "truth": "b", "field_size_nm": (6400.0, -1.0)}, "field_size_nm is"),
         ({"localizations": "a", "truth": "b", "frames": (5, 3)}, r"frames is \[5, 3\]"),
         ({"localizations": "a", "truth": "b", "pixel_size_nm": 0.1}, "pixel_size_nm in x is 0.1"),
+        ({"localizations": "a", "truth": "b", "simulation": {"lifetime_frames": None}}, "leave it out"),
     ],
 )
 def test_wrong_settings_are_one_sentence(settings: dict[str, Any], message: str) -> None:
@@ -244,6 +246,21 @@ def test_crlb_ratios_appear_where_the_bound_is_known() -> None:
     }
     result = score(truth.with_columns(**moved), truth, PROTOCOLS["plain"], None, bound)
     assert [result[f"crlb_ratio_{axis}"] for axis in "xyz"] == pytest.approx([1.5] * 3, rel=0.1)
+
+
+def test_a_checkpoint_is_scored_on_other_frames_than_its_own_on_request() -> None:
+    trained = SimulationSettings()
+    other = changed(trained, {"density_per_um2": [2, 2], "lifetime_frames": None, "flux": {"mean": 500.0}})
+    assert (other.density_per_um2, other.lifetime_frames, other.flux.mean) == ((2, 2), None, 500.0)
+    assert (other.background, other.flux.std) == (trained.background, trained.flux.std)
+    assert changed(trained, {}) == trained
+    for settings, message in (
+        ({"n_frames": 5}, "the network sees 3 frames"),
+        ({"densty": 1.0}, "unknown setting 'simulation.densty', did you mean"),
+        ({"density_per_um2": [3, 2]}, r"simulation.density_per_um2 is \[3.0, 2.0\]"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            changed(trained, settings)
 
 
 def test_the_protocol_is_described_with_every_number() -> None:

@@ -221,6 +221,9 @@ def test_log_lines_are_plain(toy, capsys) -> None:
 def test_nearest_of_a_short_typo() -> None:
     known = ["budget", "budget.minutes", "budget.steps", "camera.em_gain"]
     assert unknown_setting("minuts", known) == "unknown setting 'minuts', did you mean 'budget.minutes'?"
+    free = ["simulation", "budget", "budget.minutes"]
+    assert unknown_setting("simulation.mean", free).endswith("write +simulation.mean=…")
+    assert "write +" not in unknown_setting("budget.mean", free)
     assert unknown_setting("camera.em_gian", known).endswith("did you mean 'camera.em_gain'?")
 
 
