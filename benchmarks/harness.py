@@ -103,7 +103,10 @@ class Stepper(EmitterModule):
     def whole_step(self) -> float:
         """CPU-seconds of simulation, network, loss, backward and optimizer."""
         start = time.process_time()
-        sample = self.simulator.sample(self.settings.seed, torch.arange(self.settings.images_per_batch))
+        index_B = torch.arange(self.settings.samples_per_batch)
+        sample = self.simulator.sample(
+            self.settings.seed, index_B, n_predicted=self.settings.predicted_frames
+        )
         self.training_step(sample, 0).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

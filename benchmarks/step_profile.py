@@ -148,7 +148,7 @@ def profile(overrides: tuple[str, ...], threads: int, rounds: int) -> dict[str, 
         module = ProfiledModule(bundle, training)
         simulator = Simulator(settings.simulation, bundle.psf, bundle.camera)
         module.watch.time(simulator, "sample", SIMULATION)
-        data = EmitterData(simulator, training.seed, training.images_per_batch, 16, training.workers)
+        data = EmitterData(simulator, training.seed, training.samples_per_batch, 16, training.workers)
         job = Job("profile", Path(folder), settings.budget, settings.trainer, settings.logger)
         with redirect_stdout(io.StringIO()):  # the progress bar
             fit(module, data, job)

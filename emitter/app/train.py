@@ -98,7 +98,12 @@ def train(settings: Settings, checkpoint: Path | None) -> float:
     training = settings.training
     simulator = Simulator(settings.simulation, bundle.psf, bundle.camera)
     data = EmitterData(
-        simulator, training.seed, training.batch_size, training.validation.samples, training.workers
+        simulator,
+        training.seed,
+        training.batch_size,
+        training.validation.samples,
+        training.workers,
+        training.predicted_frames,
     )
     network = bundle.network
     log.info(

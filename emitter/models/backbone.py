@@ -71,9 +71,12 @@ def upsample(x_BCHW: Tensor) -> Tensor:
     return F.interpolate(x_BCHW, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def stack_frames(features_NCHW: Tensor, n_frames: int) -> Tensor:
-    """(T · B, C, H, W), frame by frame, to (B, T · C, H, W)."""
-    return torch.cat(features_NCHW.chunk(n_frames), dim=1)
+def stack_frames(features_NCHW: Tensor, n_frames: int, n_samples: int) -> Tensor:
+    """(F · B, C, H, W), frame by frame of B samples, to the windows of T frames in a row: (P · B, T · C, H, W), P of
+    F - T + 1."""
+    n_images = len(features_NCHW) - (n_frames - 1) * n_samples
+    starts = range(0, n_frames * n_samples, n_samples)
+    return torch.cat([features_NCHW[start : start + n_images] for start in starts], dim=1)
 
 
 def count_parameters(module: nn.Module) -> int:

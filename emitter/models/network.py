@@ -97,13 +97,20 @@ class EmitterNetwork(nn.Module):
         return self.backbone.receptive_radius_px
 
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
-        """Maps (B, n_maps, ceil(H / cell), ceil(W / cell)) of the middle frames, coarse to fine."""
+        """Maps (B, n_maps, ceil(H / cell), ceil(W / cell)) of the middle frames, coarse to fine; of movies of more
+        than ``n_frames`` frames, as ``estimates`` says."""
         return self.read(self.estimates(frames_BTHW), *frames_BTHW.shape[-2:])
 
     def estimates(self, frames_BTHW: Tensor) -> list[Tensor]:
-        """The accumulated estimates of the middle frames, coarse to fine: what the head reads."""
+        """The accumulated estimates, coarse to fine, of every frame with its neighbours: what the head reads.
+
+        Of more than ``n_frames`` frames several are predicted, image = frame · B + sample; the features of a frame are
+        computed once.
+        """
         levels = self.backbone.features(self._prepare(frames_BTHW.transpose(0, 1).flatten(0, 1)))
-        return self.backbone.estimates([stack_frames(level, self.n_frames) for level in levels])
+        return self.backbone.estimates(
+            [stack_frames(level, self.n_frames, len(frames_BTHW)) for level in levels]
+        )
 
     def read(self, estimates: list[Tensor], height: int, width: int) -> list[Tensor]:
         """The head's maps of estimates of frames of this size."""
@@ -117,7 +124,7 @@ class EmitterNetwork(nn.Module):
         levels = self.backbone.features(self._prepare(frames_FHW))
         in_window = window_BT.T.flatten()
         estimates = self.backbone.estimates(
-            [stack_frames(level[in_window], self.n_frames) for level in levels]
+            [stack_frames(level[in_window], self.n_frames, len(window_BT)) for level in levels]
         )
         return self.read(estimates, *frames_FHW.shape[-2:])
 

@@ -72,7 +72,7 @@ class UNetBackbone(Backbone):
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
         return self.estimates(
             [
-                stack_frames(level, self.n_frames)
+                stack_frames(level, self.n_frames, len(frames_BTHW))
                 for level in self.features(frames_BTHW.transpose(0, 1).flatten(0, 1))
             ]
         )

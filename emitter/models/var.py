@@ -119,7 +119,7 @@ class VarBackbone(Backbone):
 
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
         levels = self.features(frames_BTHW.transpose(0, 1).flatten(0, 1))
-        return self.estimates([stack_frames(level, self.n_frames) for level in levels])
+        return self.estimates([stack_frames(level, self.n_frames, len(frames_BTHW)) for level in levels])
 
 
 def _receptive_radius(settings: VarSettings) -> int:

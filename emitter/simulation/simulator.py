@@ -1,6 +1,6 @@
 """Simulated camera frames with their truth, every sample a pure function of (seed, index).
 
-Shape suffixes: B samples, T frames of a sample, H rows, W columns.
+Shape suffixes: B samples, T frames of a sample, I images (predicted frames), H rows, W columns.
 """
 
 from __future__ import annotations
@@ -36,17 +36,38 @@ class Domain(IntEnum):
 
 @dataclass(frozen=True)
 class Sample:
-    """A batch of simulated frames: counts in ADU, and the truth of the middle frames (those inside the frame)."""
+    """A batch of simulated frames: counts in ADU, and the truth of the predicted frames (emitters inside the frame).
+
+    Of ``counts_BTHW`` all frames are predicted but for those at both ends, which are only neighbours: usually one, the
+    middle one, else P consecutive ones. The truth's images are the predicted frames, those of all samples at one time
+    before those of the next: image = frame · B + sample, I = P · B in all.
+    """
 
     counts_BTHW: Tensor
     camera: Camera
     emitters: Emitters
-    background_BHW: Tensor
+    background_IHW: Tensor
 
     @property
     def photons_BTHW(self) -> Tensor:
         """What a network sees: the counts converted to photons."""
         return self.camera.to_photons(self.counts_BTHW)
+
+    @property
+    def n_predicted(self) -> int:
+        """Predicted frames of every sample."""
+        return self.emitters.n_images // len(self.counts_BTHW)
+
+    @property
+    def predicted_photons_IHW(self) -> Tensor:
+        """The predicted frames in photons."""
+        first = (self.counts_BTHW.shape[1] - self.n_predicted) // 2
+        return self.photons_BTHW[:, first : first + self.n_predicted].transpose(0, 1).flatten(0, 1)
+
+    @property
+    def image_camera(self) -> Camera:
+        """The camera as the images see it."""
+        return self.camera.repeated(self.n_predicted)
 
     def to(self, device: torch.device | str) -> Sample:
         """The same batch on another device."""
@@ -54,7 +75,7 @@ class Sample:
             self.counts_BTHW.to(device),
             self.camera.to(device),
             self.emitters.to(device),
-            self.background_BHW.to(device),
+            self.background_IHW.to(device),
         )
 
     def pin_memory(self) -> Sample:
@@ -63,7 +84,7 @@ class Sample:
             self.counts_BTHW.pin_memory(),
             self.camera.pin_memory(),
             self.emitters.pin_memory(),
-            self.background_BHW.pin_memory(),
+            self.background_IHW.pin_memory(),
         )
 
 
@@ -99,20 +120,23 @@ class Simulator:
         margin = min(float(self.psf.radius_px), 4.0)  # emitters farther out send next to nothing in
         return Window(n_frames, height, width, margin, self.camera.pixel_size.area_um2)
 
-    def sample(self, seed: int, index_B: Tensor, domain: Domain = Domain.TRAINING) -> Sample:
-        """The samples of these indices, (B,), on the device of ``index_B``."""
+    def sample(
+        self, seed: int, index_B: Tensor, domain: Domain = Domain.TRAINING, n_predicted: int = 1
+    ) -> Sample:
+        """The samples of these indices, (B,), on the device of ``index_B``, each of a short movie of which
+        ``n_predicted`` consecutive frames have their neighbours on both sides."""
         key_B = keys(seed, index_B, domain)
         height, width = self.settings.frame_size_px
-        n_frames = self.settings.n_frames
+        n_frames = self.settings.n_frames + n_predicted - 1
         occurrences = activate(self.settings, key_B, self._window(n_frames))
         background_BHW = draw_background(self.settings, key_B, height, width)
         signal = render(self.psf, occurrences, height, width).view(-1, n_frames, height, width)
         camera = self._place(key_B)
         counts_BTHW = camera.sample(signal + background_BHW[:, None], Stream(key_B, _NOISE))
-        middle = occurrences.select(occurrences.image_N % n_frames == n_frames // 2)
-        truth = replace(middle, n_images=len(key_B), image_N=middle.image_N // n_frames).inside(height, width)
-        background_N = background_BHW[truth.image_N, truth.y_px_N.long(), truth.x_px_N.long()]
-        return Sample(counts_BTHW, camera, replace(truth, background_N=background_N), background_BHW)
+        truth = _of_predicted(occurrences, n_frames, n_predicted).inside(height, width)
+        background_IHW = background_BHW.repeat(n_predicted, 1, 1)
+        background_N = background_IHW[truth.image_N, truth.y_px_N.long(), truth.x_px_N.long()]
+        return Sample(counts_BTHW, camera, replace(truth, background_N=background_N), background_IHW)
 
     def _place(self, key_B: Tensor) -> Camera:
         """The camera, or where its pixels differ, a random window of its chip for every sample."""
@@ -152,3 +176,12 @@ class Simulator:
             truth = here.inside(height, width)
             background_N = background_HW[truth.y_px_N.long(), truth.x_px_N.long()]
             yield counts, replace(truth, background_N=background_N)
+
+
+def _of_predicted(occurrences: Emitters, n_frames: int, n_predicted: int) -> Emitters:
+    """Of samples of so many frames the emitters of those in the middle, image = frame · samples + sample."""
+    n_samples = occurrences.n_images // n_frames
+    sample_N, frame_N = occurrences.image_N // n_frames, occurrences.image_N % n_frames
+    frame_N = frame_N - (n_frames - n_predicted) // 2
+    images = replace(occurrences, n_images=n_samples * n_predicted, image_N=frame_N * n_samples + sample_N)
+    return images.select((frame_N >= 0) & (frame_N < n_predicted))

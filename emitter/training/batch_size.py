@@ -66,8 +66,8 @@ def training_step(module: EmitterModule, simulator: Simulator) -> Step:
 
     def step(batch_size: int) -> None:
         index_B = torch.arange(batch_size, device=module.device)
-        sample = simulator.sample(module.settings.seed, index_B)
-        keep_B = torch.ones(batch_size, dtype=torch.bool, device=module.device)
+        sample = simulator.sample(module.settings.seed, index_B, n_predicted=module.settings.predicted_frames)
+        keep_B = torch.ones(sample.emitters.n_images, dtype=torch.bool, device=module.device)
         try:
             with module.trainer.precision_plugin.forward_context():
                 maps = module(sample.photons_BTHW)

@@ -54,16 +54,17 @@ class Delivery(NamedTuple):
 class TrainingSamples(IterableDataset[Delivery]):
     """The batches of ``indices``, simulated in the worker that iterates: worker w of W takes every W-th."""
 
-    def __init__(self, indices: TrainingIndices, simulator: Simulator, seed: int) -> None:
+    def __init__(self, indices: TrainingIndices, simulator: Simulator, seed: int, n_predicted: int) -> None:
         self.indices = indices
         self.simulator = simulator
         self.seed = seed
+        self.n_predicted = n_predicted
 
     def __iter__(self) -> Iterator[Delivery]:
         worker = get_worker_info()
         assert worker is not None
         for index_B in islice(self.indices, worker.id, None, worker.num_workers):
-            sample = self.simulator.sample(self.seed, index_B, Domain.TRAINING)
+            sample = self.simulator.sample(self.seed, index_B, Domain.TRAINING, self.n_predicted)
             yield Delivery(sample, os.getpid(), time.process_time())
 
 
@@ -87,6 +88,7 @@ class EmitterData(pl.LightningDataModule):
         batch_size: int | Literal["auto"],
         validation_samples: int,
         workers: int = 0,
+        predicted_frames: int = 1,
     ) -> None:
         super().__init__()
         self.simulator = simulator
@@ -94,6 +96,7 @@ class EmitterData(pl.LightningDataModule):
         self.batch_size = batch_size
         self.validation_samples = validation_samples
         self.workers = workers
+        self.predicted_frames = predicted_frames
 
     def _rank(self) -> tuple[int, int]:
         trainer = self.trainer
@@ -107,7 +110,7 @@ class EmitterData(pl.LightningDataModule):
         if self.workers == 0:
             return DataLoader(indices, batch_size=None)
         return DataLoader(
-            TrainingSamples(indices, self.simulator.to("cpu"), self.seed),
+            TrainingSamples(indices, self.simulator.to("cpu"), self.seed, self.predicted_frames),
             batch_size=None,
             num_workers=self.workers,  # of one thread each: torch sees to that
             worker_init_fn=leave_signals_to_the_run,
@@ -128,4 +131,6 @@ class EmitterData(pl.LightningDataModule):
         if self.simulator.camera.baseline_adu.device != batch.device:
             self.simulator = self.simulator.to(batch.device)
         training = self.trainer is not None and self.trainer.training
-        return self.simulator.sample(self.seed, batch, Domain.TRAINING if training else Domain.VALIDATION)
+        if training:
+            return self.simulator.sample(self.seed, batch, Domain.TRAINING, self.predicted_frames)
+        return self.simulator.sample(self.seed, batch, Domain.VALIDATION)

@@ -189,7 +189,7 @@ def _fuller(example: _Example | None, sample: Sample) -> _Example:
 
 def _tally(simulator: Simulator, sample: Sample, region_cells: int, cell_px: float) -> _Tally:
     emitters, counts_BTHW = sample.emitters, sample.counts_BTHW
-    targets = encode(emitters, sample.background_BHW, Scaling(), cell_px, region_cells)
+    targets = encode(emitters, sample.background_IHW, Scaling(), cell_px, region_cells)
     target_p_BHW = targets.maps_B6HW[:, ch.P]
     frames_FP = counts_BTHW.flatten(0, 1).flatten(1)
     low_F, high_F = torch.aminmax(frames_FP, dim=1)
@@ -199,7 +199,7 @@ def _tally(simulator: Simulator, sample: Sample, region_cells: int, cell_px: flo
         emitters_B=_array(torch.bincount(emitters.image_N, minlength=emitters.n_images)),
         photons_N=_array(emitters.photons_N),
         peak_snr_N=_array(_peak_snr(simulator, sample)),
-        background_P=_array(_picked(sample.background_BHW)).ravel(),
+        background_P=_array(_picked(sample.background_IHW)).ravel(),
         pixels_P=photons_BP.ravel(),
         medians_B=np.median(photons_BP, axis=1),
         bright_B=np.quantile(photons_BP, QUANTILES[-1], axis=1) - np.median(photons_BP, axis=1),

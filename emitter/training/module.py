@@ -94,6 +94,7 @@ class EmitterModule(pl.LightningModule):
         frames_BTHW = sample.photons_BTHW
         keep_B = finite_images([frames_BTHW])
         estimates = self.network.estimates(emptied(frames_BTHW, keep_B))
+        keep_B = keep_B.repeat(sample.n_predicted)  # from here on images
         read = partial(self.network.read, height=frames_BTHW.shape[-2], width=frames_BTHW.shape[-1])
         maps = read(estimates)
         keep_B &= finite_images(maps)
@@ -188,7 +189,7 @@ class EmitterModule(pl.LightningModule):
         for k, parts_6 in enumerate(outcome.parts_KB6.mean(dim=1)):
             parts |= {f"train/scale{k}/{name}": parts_6[i] for i, name in enumerate(CHANNELS)}
             cell_px = self.network.cells_px[k]
-            truth = Truth(sample.emitters, sample.background_BHW, self.bundle.scaling, cell_px)
+            truth = Truth(sample.emitters, sample.background_IHW, self.bundle.scaling, cell_px)
             parts[f"train/scale{k}/lost"] = outcome.total.new_tensor(float(truth.targets().n_lost))
         shares_6 = outcome.shares(self.objective.weighting.effective_6())
         parts |= {f"train/share/{name}": shares_6[i] for i, name in enumerate(CHANNELS)}

@@ -95,7 +95,7 @@ class Objective(nn.Module):
         kept = keep_B[:, None].to(torch.float32)
         parts = []
         for maps_BCHW, cell_px, loss in zip(maps, self.cells_px, self.losses, strict=True):
-            truth = Truth(sample.emitters, sample.background_BHW, self.scaling, cell_px)
+            truth = Truth(sample.emitters, sample.background_IHW, self.scaling, cell_px)
             parts.append(loss(maps_BCHW.float(), truth, progress) * kept)
         return torch.stack(parts)
 
@@ -106,10 +106,10 @@ class Objective(nn.Module):
         settings = self.settings.reconstruction
         if settings.error == "none":
             return None
-        observed_BHW = emptied(sample.photons_BTHW[:, sample.photons_BTHW.shape[1] // 2], keep_B)
-        truth = Truth(sample.emitters, sample.background_BHW, self.scaling, self.cells_px[-1])
+        observed_BHW = emptied(sample.predicted_photons_IHW, keep_B)
+        truth = Truth(sample.emitters, sample.background_IHW, self.scaling, self.cells_px[-1])
         self.psf = self.psf.to(finest_BCHW.device)
-        variance = sample.camera.noise_variance
+        variance = sample.image_camera.noise_variance
         loss_B = reconstruction_loss(finest_BCHW, truth, observed_BHW, self.psf, variance, settings)
         return (loss_B * keep_B).mean()
 

@@ -54,7 +54,7 @@ class RunDiagnosis(pl.Callback):
         if not trainer.is_global_zero:
             return
         self.simulator = self.simulator.to(pl_module.device)
-        probes = pl_module.settings.images_per_batch
+        probes = pl_module.settings.samples_per_batch
         index = torch.arange(FIRST_INDEX, FIRST_INDEX + probes, device=pl_module.device)
         self._probe = self.simulator.sample(pl_module.settings.seed, index, Domain.VALIDATION)
         self._check_data(trainer, pl_module)

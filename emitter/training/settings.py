@@ -100,7 +100,8 @@ class ValidationSettings:
 class TrainingSettings:
     """Everything about training that is not the network, the microscope or the machine.
 
-    ``batch_size``: images of a batch on every rank; auto: what fits into memory (``batch_size.py``). ``workers``:
+    ``batch_size``: samples of a batch on every rank; auto: what fits into memory (``batch_size.py``).
+    ``predicted_frames``: consecutive frames of a sample that are predicted. ``workers``:
     processes of every rank that simulate the samples; with 0 the training device does. ``epoch_steps``: the stream of
     samples has no end; so many steps count as an epoch where something happens every epoch (adaptive weights, the
     search for plateaus). Losses, norms and weights are logged every ``log_every_steps`` steps, counts of non-finite
@@ -111,6 +112,7 @@ class TrainingSettings:
 
     seed: int = 1
     batch_size: int | Literal["auto"] = 16
+    predicted_frames: int = 1
     workers: int = 0
     epoch_steps: int = 50
     log_every_steps: int = 20
@@ -132,6 +134,10 @@ class TrainingSettings:
         require(
             self.batch_size == "auto" or self.batch_size >= 1,
             f"batch_size is {self.batch_size}: give 1 or more, or auto",
+        )
+        require(
+            self.predicted_frames >= 1,
+            f"predicted_frames is {self.predicted_frames}: give 1 or more frames of a sample",
         )
         require(
             self.workers >= 0,
@@ -158,7 +164,7 @@ class TrainingSettings:
         )
 
     @property
-    def images_per_batch(self) -> int:
+    def samples_per_batch(self) -> int:
         """The size of a batch. An auto one is known once a run has begun."""
         assert self.batch_size != "auto"
         return self.batch_size

@@ -293,7 +293,7 @@ def test_gradient_descent_on_the_frame_alone_finds_the_emitters():
     """From the right cells, but values off by tens of nm and a fifth of the photons, on one EMCCD sample."""
     settings = SimulationSettings(frame_size_px=SIZE, density_per_um2=(0.6, 0.6), z_range_nm=(-400, 400))
     sample = Simulator(settings, PSF, EMCCD).sample(1, torch.arange(4))
-    t = Truth(sample.emitters, sample.background_BHW, Scaling())
+    t = Truth(sample.emitters, sample.background_IHW, Scaling())
     observed, start = sample.photons_BTHW[:, 1], certain(t)
     maps = start.clone()
     g = torch.Generator().manual_seed(0)

@@ -154,3 +154,13 @@ def test_the_estimate_accumulates_over_the_scales():
 def test_wrong_settings_are_named(change, named):
     with pytest.raises(SettingsError, match=named):
         VarSettings(**change)
+
+
+@pytest.mark.parametrize("settings", [SMALL, UNetSettings(depth=2, features=4)])
+def test_of_a_short_movie_every_frame_is_predicted_as_from_its_own_window(settings):
+    net, movie_BTHW = network(settings), torch.rand(2, 6, 16, 12)
+    with torch.no_grad():
+        together = net(movie_BTHW)
+        alone = [net(movie_BTHW[:, first : first + 3]) for first in range(4)]
+    for k, maps in enumerate(together):
+        torch.testing.assert_close(maps, torch.cat([maps_k[k] for maps_k in alone]))

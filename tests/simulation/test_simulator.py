@@ -12,6 +12,7 @@ from emitter.core.random import keys
 from emitter.core.units import PixelSize
 from emitter.psf import build
 from emitter.psf.gaussian import AstigmaticSettings
+from emitter.psf.render import render
 from emitter.simulation.activation import Window, activate
 from emitter.simulation.background import draw_background
 from emitter.simulation.camera import Camera, CameraSettings
@@ -38,7 +39,7 @@ def test_a_sample_is_the_same_in_every_batch(changes):
     together = s.sample(4, torch.arange(12))
     alone = s.sample(4, torch.tensor([7]))
     assert torch.equal(together.counts_BTHW[7], alone.counts_BTHW[0])
-    assert torch.equal(together.background_BHW[7], alone.background_BHW[0])
+    assert torch.equal(together.background_IHW[7], alone.background_IHW[0])
     mine = together.emitters.select(together.emitters.image_N == 7)
     assert torch.equal(mine.x_px_N, alone.emitters.x_px_N) and torch.equal(
         mine.photons_N, alone.emitters.photons_N
@@ -163,7 +164,7 @@ def test_the_truth_lies_in_the_frame_and_carries_its_background():
     sample = simulator(background_structure=0.9).sample(1, torch.arange(20))
     e = sample.emitters
     assert (e.x_px_N >= 0).all() and (e.x_px_N < 40).all() and (e.y_px_N >= 0).all() and (e.y_px_N < 40).all()
-    at = sample.background_BHW[e.image_N, e.y_px_N.long(), e.x_px_N.long()]
+    at = sample.background_IHW[e.image_N, e.y_px_N.long(), e.x_px_N.long()]
     assert torch.equal(at, e.background_N)
 
 
@@ -206,3 +207,26 @@ def test_maps_of_a_camera_are_seen_through_a_random_window(tmp_path):
 def test_wrong_settings_are_named(changes, named):
     with pytest.raises(SettingsError, match=named):
         simulator(**changes)
+
+
+def test_a_short_movie_is_the_longer_window_with_the_truth_of_more_of_its_frames():
+    index_B = torch.arange(5)
+    movie = simulator(n_frames=3).sample(4, index_B, n_predicted=3)
+    window = simulator(n_frames=5).sample(4, index_B)
+    assert torch.equal(movie.counts_BTHW, window.counts_BTHW)
+    assert movie.n_predicted == 3 and movie.emitters.n_images == 15
+    middle = movie.emitters.select((movie.emitters.image_N // 5) == 1)
+    for name in ("x_px_N", "y_px_N", "z_nm_N", "photons_N", "background_N"):
+        assert torch.equal(getattr(middle, name), getattr(window.emitters, name))
+    assert torch.equal(middle.image_N - 5, window.emitters.image_N)
+    assert torch.equal(movie.background_IHW[5:10], window.background_IHW)
+
+
+def test_the_truth_of_every_frame_of_a_short_movie_is_what_the_frame_shows():
+    s = simulator(camera=CameraSettings("ideal", 100, 0, 1, None, 1.0, 0.0, 0.0), lifetime_frames=0.5)
+    movie = s.sample(4, torch.arange(3), n_predicted=4)
+    assert torch.equal(movie.predicted_photons_IHW[2 * 3 + 1], movie.photons_BTHW[1, 3])
+    shown = render(s.psf, movie.emitters, *s.settings.frame_size_px) + movie.background_IHW
+    residual = movie.predicted_photons_IHW - shown  # what is left is noise, and emitters outside the frame
+    inner = residual[:, 6:-6, 6:-6]
+    assert inner.pow(2).mean() < 1.2 * movie.predicted_photons_IHW[:, 6:-6, 6:-6].mean()

@@ -23,6 +23,7 @@ from emitter.psf.gaussian import GaussianSettings
 from emitter.simulation.simulator import Simulator
 from emitter.training.data import EmitterData
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
+from emitter.training.module import EmitterModule
 from emitter.training.objective import Objective
 from emitter.training.settings import BudgetSettings
 
@@ -44,7 +45,7 @@ def test_it_is_the_weighted_sum_over_scales_and_channels():
     loss = PPXYZBSettings().build(BCESettings())
     expected = 0.0
     for maps_k, cell, scale_weight in zip(maps, (2.0, 1.0), (0.3, 0.55), strict=True):
-        parts = loss(maps_k, Truth(sample.emitters, sample.background_BHW, made.scaling, cell), 0.0).mean(
+        parts = loss(maps_k, Truth(sample.emitters, sample.background_IHW, made.scaling, cell), 0.0).mean(
             dim=0
         )
         expected += scale_weight * sum(w * part for w, part in zip(WEIGHTS.per_channel(), parts, strict=True))
@@ -58,6 +59,17 @@ def test_a_dropped_image_weighs_nothing():
     objective(maps, sample, keep, step=0, progress=0.0).total.backward()
     for maps_k in maps:
         assert not maps_k.grad[1].any() and maps_k.grad[0].any()
+
+
+def test_a_bad_frame_of_a_short_movie_masks_the_images_of_its_movie_alone():
+    made = bundle()
+    sample = Simulator(SIMULATION, made.psf, made.camera).sample(1, torch.arange(3), n_predicted=2)
+    module = EmitterModule(made, SETTINGS)
+    seen = []
+    module.objective.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
+    sample.counts_BTHW[1, 0, 2, 2] = float("nan")
+    assert torch.isfinite(module.training_step(sample, 0))
+    assert seen[0].tolist() == [True, False, True] * 2
 
 
 def test_a_locked_scale_stays_in_the_graph_with_zero_gradient():
