@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from emitter.app.launch import log_handler
+from emitter.app.rank_watch import ended_with_the_first
 from emitter.core.errors import EmitterError
 
 _MODULE = "emitter.app.ranks"
@@ -42,13 +43,22 @@ def other_ranks_train(run_dir: Path, checkpoint: Path | None) -> Iterator[None]:
     main.__spec__ = ModuleSpec(_MODULE, None)  # Lightning's command is python -m, this name, sys.argv[1:]
     hydra.cfg = None  # else it adds settings of Hydra's
     try:
-        yield
+        with ended_with_the_first(run_dir), _own_process_group():
+            yield
     finally:
         sys.argv, main.__spec__, hydra.cfg = before
         for name, value in environment.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+@contextmanager
+def _own_process_group() -> Iterator[None]:
+    """Nothing is left of it, so that the next run begins another, and who waits for this process sees it go."""
+    try:
+        yield
+    finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
@@ -60,9 +70,21 @@ def main(arguments: Sequence[str]) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[log_handler()])
     run_dir, *checkpoint = map(Path, arguments)
-    # the first rank ends for the same reason and tells it; a bad exit code here would have it killed
-    with suppress(EmitterError, KeyboardInterrupt, SystemExit):
+    # the first rank ends too, at its next exchange with this one at the latest, and tells why: a bad exit code would
+    # only have it killed
+    try:
         train(saved_settings(run_dir), checkpoint[0] if checkpoint else None)
+    except EmitterError as error:  # which may be this rank's alone
+        sys.stderr.write(f"error: rank {_number()}: {' '.join(str(error).split())}\n")
+    except (KeyboardInterrupt, SystemExit):
+        pass
+
+
+def _number() -> int:
+    """Of this rank in the whole run; on this machine, where it has not met the others yet."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 if __name__ == "__main__":
