@@ -45,6 +45,8 @@ _LOG_SIGMA = (
     math.log(0.03),
     math.log(10.0),
 )  # in scaled units; without a floor, a z that is never trained runs away
+# Adam moves a parameter by about its learning rate: at a weight's pace σ would need a thousand steps from 1 to 0.3
+_SIGMA_PACE = 10.0
 _LARGEST_COST = 1e3  # nats, in the plan only: leaves float32 digits for ε
 _SMALLEST_CURVATURE = 0.05
 _ANNEALING = 1.5  # how many times ε shrinks in each of the first half of the iterations
@@ -84,7 +86,12 @@ class SetMatching(Loss):
     def __init__(self, settings: SetMatchingSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.log_sigma = nn.Parameter(torch.zeros(len(ch.REGRESSION)))
+        self.slow_log_sigma = nn.Parameter(torch.zeros(len(ch.REGRESSION)))
+
+    @property
+    def log_sigma(self) -> Tensor:
+        """Of the error of photons, x, y, z in scaled units, (4,)."""
+        return _SIGMA_PACE * self.slow_log_sigma
 
     def forward(self, maps_B6HW: Tensor, truth: Truth, progress: float) -> Tensor:
         """(B, 6)."""
@@ -92,9 +99,8 @@ class SetMatching(Loss):
         pairs = self._pairs(truth)
         predicted_MC = pairs.predicted(maps)
         with torch.no_grad():
-            self.log_sigma.clamp_(
-                *_LOG_SIGMA
-            )  # the parameter itself: a bound without gradient would hold it for ever
+            # the parameter itself: a bound without gradient would hold it for ever
+            self.slow_log_sigma.clamp_(*(bound / _SIGMA_PACE for bound in _LOG_SIGMA))
         log_sigma_4 = self.log_sigma.float()
         error_M4 = (predicted_MC[:, ch.REGRESSION] - pairs.values_M4.float()) / log_sigma_4.exp()
         cost_M4 = 0.5 * error_M4**2 + log_sigma_4

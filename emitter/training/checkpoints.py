@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.types import _PATH
 
@@ -29,12 +31,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         final = Path(path)
         temporary = final.with_name(f"{final.name}.tmp")
         try:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
-            with temporary.open("rb+") as file:  # on the disk before it takes the name
-                os.fsync(file.fileno())
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())  # on the disk before it takes the name
             temporary.replace(final)
+        except (OSError, RuntimeError) as error:  # a full disk is either, as torch meets it
+            reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+            raise EmitterError(
+                f"the checkpoint '{final}' cannot be written ({reason}): make room there, then go on with "
+                f"resume={final.parent.parent}"
+            ) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def last_state(run_dir: Path) -> tuple[Path, dict[str, Any]]:
@@ -70,8 +81,11 @@ def _keep_as_previous(last: Path) -> None:
 
 
 class LastCheckpoint(pl.callbacks.Checkpoint):
-    """Keeps ``last.ckpt`` and the one before it: after every validation, every so many steps, at the end, and when
-    the run is interrupted. The logs are written out with it, so that no step before it is missing from them.
+    """Keeps ``last.ckpt`` and the one before it: after every validation, every so many steps, and at the end, also
+    that of an interrupted run. The logs are written out with it, so that no step before it is missing from them.
+
+    Nothing is written when the run fails: the failure may lie in the middle of a step, and what is in memory then is
+    the state of no step.
 
     Lightning's own either deletes it at the end of a good run or writes it only when the best improves. As one of its
     kind this is called after the one that keeps the best, whose state it holds.
@@ -81,6 +95,11 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         self.folder = folder
         self.every_steps = every_steps
         self._saved_step = -1
+        self._last_is_whole = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # it is when the run begins from it; a damaged one must not take the place of the one before it
+        self._last_is_whole = trainer.ckpt_path is not None and Path(trainer.ckpt_path).name == LAST
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.sanity_checking or trainer.global_step == self._saved_step:
@@ -89,8 +108,10 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.save()
-            _keep_as_previous(last)
+            if self._last_is_whole:
+                _keep_as_previous(last)
         trainer.save_checkpoint(last, weights_only=False)
+        self._last_is_whole = True
         self._saved_step = trainer.global_step
 
     def on_train_batch_start(
@@ -105,10 +126,3 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        # another rank may be gone: saving together would wait for it
-        if trainer.world_size == 1 and trainer.global_step > 0:
-            self._save(trainer)

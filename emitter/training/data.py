@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from emitter.core.errors import require
 from emitter.simulation.simulator import Domain, Sample, Simulator
 from emitter.training.cpu_time import note_worker
 
@@ -119,6 +120,10 @@ class EmitterData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         rank, world_size = self._rank()
+        require(
+            self.validation_samples >= world_size,
+            f"validation.samples is {self.validation_samples} for {world_size} processes: give one for each, or more",
+        )
         own = torch.arange(rank, self.validation_samples, world_size)
         return DataLoader(list(own.split(32)), batch_size=None)  # type: ignore[arg-type]
 

@@ -39,8 +39,10 @@ class DiagnosisSettings:
     ``explosion_steps`` in a row.
     ``plateau_*``: looked for at epoch ``from_epoch`` and every ``every`` epochs, in the last ``window`` probe losses;
     both ``variance`` (over the squared loss) and ``improvement`` (over the loss) must be smaller.
+    ``rise``: a loss that stands above this many times its first value asks for a lower learning rate, below it for a
+    higher one (a network that hardly moves scatters about its first loss).
     ``part_high``, ``part_low``: a part of the loss above, below this fraction of its first value. ``part_share``: parts
-    that began below this share of the loss are not looked at (z of a 2D training).
+    that began below this share of the loss are not looked at.
     """
 
     vanishing_norm: float = 1e-4
@@ -58,6 +60,7 @@ class DiagnosisSettings:
     plateau_window: int = 5
     plateau_variance: float = 1e-6
     plateau_improvement: float = 1e-4
+    rise: float = 1.2
     part_high: float = 0.8
     part_low: float = 0.5
     part_share: float = 0.01
@@ -65,10 +68,10 @@ class DiagnosisSettings:
     def __post_init__(self) -> None:
         for name in ("vanishing_norm", "plateau_variance", "plateau_improvement"):
             value = getattr(self, name)
-            require(0 < value < math.inf, f"diagnosis.{name} is {value}: give a number above 0")
-        for name in ("starving_ratio", "explosion_factor"):
+            require(0 < value < math.inf, f"DiagnosisSettings.{name} is {value}: give a number above 0")
+        for name in ("starving_ratio", "explosion_factor", "rise"):
             value = getattr(self, name)
-            require(1 < value < math.inf, f"diagnosis.{name} is {value}: give a ratio above 1")
+            require(1 < value < math.inf, f"DiagnosisSettings.{name} is {value}: give a ratio above 1")
         counts = (
             "vanishing_steps",
             "starving_steps",
@@ -78,22 +81,25 @@ class DiagnosisSettings:
             "explosion_steps",
         )
         for name in (*counts, "plateau_from_epoch", "plateau_every"):
-            require(getattr(self, name) >= 1, f"diagnosis.{name} is {getattr(self, name)}: give 1 or more")
+            require(
+                getattr(self, name) >= 1, f"DiagnosisSettings.{name} is {getattr(self, name)}: give 1 or more"
+            )
         require(
             self.plateau_window >= 2,
-            f"diagnosis.plateau_window is {self.plateau_window}: give 2 or more epochs",
+            f"DiagnosisSettings.plateau_window is {self.plateau_window}: give 2 or more epochs",
         )
         require(
             0 < self.clip_share < 1,
-            f"diagnosis.clip_share is {self.clip_share}: give a fraction between 0 and 1",
+            f"DiagnosisSettings.clip_share is {self.clip_share}: give a fraction between 0 and 1",
         )
         require(
             0 < self.part_low < self.part_high <= 1,
-            f"diagnosis.part_low is {self.part_low} and part_high {self.part_high}: give 0 < part_low < part_high ≤ 1",
+            f"DiagnosisSettings.part_low is {self.part_low} and part_high {self.part_high}: give 0 < part_low < "
+            "part_high ≤ 1",
         )
         require(
             0 <= self.part_share < 1,
-            f"diagnosis.part_share is {self.part_share}: give a fraction from 0, below 1",
+            f"DiagnosisSettings.part_share is {self.part_share}: give a fraction from 0, below 1",
         )
 
 
@@ -168,7 +174,8 @@ class Diagnosis:
 
         Args:
             step: its number.
-            loss: of the batch, the same on all ranks.
+            loss: of the batch, with fixed weights of the channels. Not what an adaptive weighting makes of it: a sum of
+                logarithms cannot rise twentyfold.
             gradient_norms: before the clip, by group of layers in order from input to head. Leave out the groups
                 that are locked (a scale of weight 0): their gradient is 0 by intention.
             total_norm: of all gradients, before the clip.
@@ -188,14 +195,15 @@ class Diagnosis:
     def on_epoch(self, epoch: int, probe_loss: float, probe_parts: dict[str, float]) -> list[Advice]:
         """Advice after an epoch.
 
-        Call it with epoch 0 before the first step: what is high and low is measured by the untrained network. The
-        loss must be a function of the weights alone: the same samples and the same weights of scales and channels in
-        all epochs, not those of a warm-up or of an adaptive weighting.
+        Call it with epoch 0 before the first step: what is high and low is measured by it. The loss must be a function
+        of the weights alone: the same samples and the same weights of scales and channels in all epochs, not those of
+        a warm-up or of an adaptive weighting.
 
         Args:
-            epoch: its number, 0 for the untrained network.
+            epoch: its number, 0 before the first step (of a run that begins with trained weights: of an untrained
+                network).
             probe_loss: of the fixed probe samples.
-            probe_parts: its six parts, by the names of the channels.
+            probe_parts: its parts, by the names of the channels; those of weight 0 left out.
         """
         memory = self._memory
         if not math.isfinite(probe_loss):
@@ -358,8 +366,8 @@ class Diagnosis:
 
     def _other_rate(self, loss: float) -> str:
         first = self._memory.first_loss
-        if first is not None and loss > first:
-            return f"it is above the untrained network's {first:.4g}, so give a third of {_RATES}"
+        if first is not None and loss - first > (self.settings.rise - 1) * abs(first):
+            return f"it is above the {first:.4g} of an untrained network, so give a third of {_RATES}"
         return f"give {_RATES} ×5, or a longer budget"
 
 

@@ -94,8 +94,18 @@ def fit(module: EmitterModule, data: EmitterData, job: Job, resume: Path | None 
     )
     diagnosis = RunDiagnosis(data.simulator, module, job.run_dir, job.movie)
     trainer = _trainer(module.settings, job, [interruption, diagnosis, recovery, *job.callbacks, best])
-    with memory_error_in_words(module), lost_process_in_words(job.run_dir):
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    try:
+        with memory_error_in_words(module), lost_process_in_words(job.run_dir):
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        # the second Ctrl-C; Lightning has set the next ones to be ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        log.info(
+            "ended at once; go on from the last checkpoint, if there is one, with resume=%s", job.run_dir
+        )
+        raise KeyboardInterrupt from None
     if interruption.signal is not None:
         log.info(
             "interrupted at step %d, which is kept in %s; go on with resume=%s",

@@ -2,7 +2,7 @@
 
 Images with a NaN or Inf are emptied before the forward pass, and images whose maps have one before the loss: they
 weigh nothing. A gradient that is not finite all the same is dropped on every rank (no step is taken; gradients set to
-zero would still move the weights through the optimizer's momentum).
+zero would still move the weights through the optimizer's momentum). So is a step of which no image was left.
 
 Shape suffixes: B images, T frames, 6 channels, H rows, W columns.
 """
@@ -42,17 +42,17 @@ def emptied(tensor_B: Tensor, keep_B: Tensor) -> Tensor:
 
 
 def drop_non_finite_gradients(
-    parameters: Iterable[nn.Parameter], on_any_rank: Callable[[bool], bool] = bool
+    parameters: Iterable[nn.Parameter], to_drop: Callable[[bool], bool] = bool
 ) -> tuple[Tensor, bool]:
     """Count the gradients' NaN and Inf, (2,), and drop all gradients when there is one; whether they were dropped.
 
-    After the all-reduce of DDP every rank should see the same gradients. Should one see another, it is asked
-    (``on_any_rank``): ranks that do not step together would train different networks from then on.
+    After the all-reduce of DDP every rank should see the same gradients. ``to_drop`` is told whether this one saw a
+    bad one and decides for all: ranks that do not step together would train different networks from then on.
     """
     with_gradient = [p for p in parameters if p.grad is not None]
     gradients = [p.grad for p in with_gradient if p.grad is not None]
     finite = not gradients or bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients)).norm()))
-    if not on_any_rank(not finite):
+    if not to_drop(not finite):
         return torch.zeros(2, dtype=torch.float64), False
     counts_2 = count_non_finite(gradients)
     for parameter in with_gradient:

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,10 @@ class Interruption(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # at a step's end: gradients of half a step would be in no checkpoint
-        if trainer.strategy.reduce_boolean_decision(self.signal is not None and pl_module.stepped, all=False):
+        here = torch.tensor(self.signal or 0 if pl_module.stepped else 0, device=pl_module.device)
+        anywhere = int(trainer.strategy.reduce(here, reduce_op="max"))
+        if anywhere:
+            self.signal = anywhere
             trainer.should_stop = True
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

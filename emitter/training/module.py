@@ -66,8 +66,10 @@ class EmitterModule(pl.LightningModule):
         self._step_before = 0  # the batch under way
         self._non_finite = 0  # numbers since they were last asked for
         self.gradient_norms: dict[str, float] = {}  # of the last logged step, input to head
+        self.preset_loss = math.nan  # of the last logged step, here
         self._step_sums: Tensor | None = None
         self._gradient_counts = torch.zeros(2)
+        self._kept_images = 0  # of the step under way, on this rank
         self.epoch_parts_6: Tensor
         self.register_buffer("epoch_parts_6", torch.zeros(len(CHANNELS)))  # sum over the epoch so far
         plain = replace(protocol_named("plain"), axial=bundle.is_3d)
@@ -111,6 +113,7 @@ class EmitterModule(pl.LightningModule):
             if every and self.global_step % every == 0:
                 norms_6 = self.objective.channel_gradient_norms(estimates, read, outcome_of)
                 self.objective.weighting.on_norms(self.objective.weighting.mean_over_ranks(norms_6))
+        self._kept_images += int(keep_B.sum())
         places = ([frames_BTHW], maps, *([part] for part in outcome.parts_KB6.unbind(dim=2)))
         sums = torch.cat(
             [
@@ -148,9 +151,9 @@ class EmitterModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip, unless a gradient is not finite: then nothing is stepped."""
+        """Clip, unless a gradient is not finite or no image of any rank was: then nothing is stepped."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._gradient_counts, self.dropped = drop_non_finite_gradients(parameters, self._on_any_rank)
+        self._gradient_counts, self.dropped = drop_non_finite_gradients(parameters, self._to_drop)
         self.skipped_steps += self.dropped
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -165,15 +168,19 @@ class EmitterModule(pl.LightningModule):
         assert isinstance(total, Tensor)
         return total
 
-    def _on_any_rank(self, here: bool) -> bool:
-        decision: bool = self.trainer.strategy.reduce_boolean_decision(here, all=False)
-        return decision
+    def _to_drop(self, not_finite: bool) -> bool:
+        """Whether the step is dropped, on every rank alike: with no image left, momentum alone would step."""
+        here = torch.tensor([float(not_finite), float(self._kept_images)], device=self.device)
+        n_not_finite, n_images = self._over_ranks(here).tolist()
+        self._kept_images = 0
+        return bool(n_not_finite > 0 or n_images == 0)
 
     def _is_logged_step(self) -> bool:
         """Lightning writes what was logged in every so-many-th step."""
         return (self.global_step + 1) % self.settings.log_every_steps == 0
 
     def _log_outcome(self, outcome: Outcome, sample: Sample) -> None:
+        self.preset_loss = float(outcome.preset_loss)
         measured = self._mean_over_ranks({"train/loss": outcome.total, **self._parts(outcome, sample)})
         weights_6 = self.objective.weighting.effective_6()
         known: dict[str, Any] = {
@@ -190,8 +197,10 @@ class EmitterModule(pl.LightningModule):
             parts |= {f"train/scale{k}/{name}": parts_6[i] for i, name in enumerate(CHANNELS)}
             cell_px = self.network.cells_px[k]
             truth = Truth(sample.emitters, sample.background_IHW, self.bundle.scaling, cell_px)
-            parts[f"train/scale{k}/lost"] = outcome.total.new_tensor(float(truth.targets().n_lost))
-        shares_6 = outcome.shares(self.objective.weighting.effective_6())
+            # a count of all ranks, where the others are means over them
+            n_lost = truth.targets().n_lost * self.trainer.world_size
+            parts[f"train/scale{k}/lost"] = outcome.total.new_tensor(float(n_lost))
+        shares_6 = outcome.shares()
         parts |= {f"train/share/{name}": shares_6[i] for i, name in enumerate(CHANNELS)}
         if outcome.reconstruction is not None:
             parts["train/reconstruction"] = outcome.reconstruction

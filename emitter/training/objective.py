@@ -26,20 +26,26 @@ class Outcome:
     """The loss of a step and where it comes from.
 
     ``parts_KB6``: of every scale and image, before all weights. ``parts_6``: their mean over images, summed over
-    scales with the scales' weights; the weighting makes the loss of it. ``reconstruction`` is weighted.
+    scales with the scales' weights. ``contributions_7``: what the weighting makes of the six and of the
+    reconstruction (0 without one); they add up to ``total``, but for the weighting's own penalty. ``preset_loss``: the
+    same with the preset's fixed weights, whatever the weighting. ``reconstruction`` is before its weight.
     """
 
     total: Tensor
+    preset_loss: Tensor
+    contributions_7: Tensor
     parts_KB6: Tensor
     parts_6: Tensor
     scale_weights: tuple[float, ...]
     reconstruction: Tensor | None
 
-    def shares(self, weights_6: Tensor) -> Tensor:
-        """Each channel's share of the loss, (6,); likelihoods below 0 have a negative one."""
-        weighted_6 = weights_6 * self.parts_6.detach()
-        beside = 0.0 if self.reconstruction is None else self.reconstruction.detach().abs()
-        return weighted_6 / (weighted_6.abs().sum() + beside).clamp(min=1e-4)
+    def shares(self) -> Tensor:
+        """Each channel's share of the loss, (6,); likelihoods below 0 have a negative one.
+
+        With a reconstruction the rest is its own. The weighting's penalty, which no channel causes, is left out.
+        """
+        contributions_7 = self.contributions_7.detach()
+        return contributions_7[:-1] / contributions_7.abs().sum().clamp(min=1e-4)
 
     def epoch_parts(self) -> Tensor:
         """Parts that do not depend on the scale warm-up, (6,): the mean over scales and images."""
@@ -84,11 +90,20 @@ class Objective(nn.Module):
         parts_KB6 = self.parts(maps, sample, keep_B, progress)
         weights = self.scale_weights(step)
         parts_6 = self._over_scales(parts_KB6, weights)
-        total = self.weighting(parts_6)
+        contributions_6, preset_loss = self.weighting(parts_6), self.preset_loss(parts_6.detach())
         reconstruction = self._reconstruction(maps[-1], sample, keep_B)
+        beside = parts_6.new_zeros(())
         if reconstruction is not None:
-            total = total + reconstruction
-        return Outcome(total, parts_KB6, parts_6, weights, reconstruction)
+            weight = self.settings.reconstruction.weight
+            beside = self.weighting.beside(reconstruction, weight)
+            preset_loss = preset_loss + weight * reconstruction.detach()
+        contributions_7 = torch.cat((contributions_6, beside[None]))
+        total = contributions_7.sum() + self.weighting.penalty()
+        return Outcome(total, preset_loss, contributions_7, parts_KB6, parts_6, weights, reconstruction)
+
+    def preset_loss(self, parts_6: Tensor) -> Tensor:
+        """The parts' sum with the preset's weights, a scalar: it means the same in every step of a run."""
+        return (self.weighting.preset_6 * parts_6).sum()
 
     def parts(self, maps: list[Tensor], sample: Sample, keep_B: Tensor, progress: float) -> Tensor:
         """Of every scale and image, before all weights, (K, B, 6)."""
@@ -100,7 +115,10 @@ class Objective(nn.Module):
         return torch.stack(parts)
 
     def _over_scales(self, parts_KB6: Tensor, weights: tuple[float, ...]) -> Tensor:
-        return (parts_KB6.mean(dim=1) * parts_KB6.new_tensor(weights)[:, None]).sum(dim=0)
+        weights_K1 = parts_KB6.new_tensor(weights)[:, None]
+        # a locked scale may overflow as it likes: 0 · ∞ would be NaN
+        parts_K6 = torch.where(weights_K1 > 0, parts_KB6.mean(dim=1), 0.0)
+        return (parts_K6 * weights_K1).sum(dim=0)
 
     def _reconstruction(self, finest_BCHW: Tensor, sample: Sample, keep_B: Tensor) -> Tensor | None:
         settings = self.settings.reconstruction

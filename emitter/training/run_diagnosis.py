@@ -14,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from emitter.core.channels import CHANNELS
 from emitter.core.decoding import decode
@@ -71,7 +72,7 @@ class RunDiagnosis(pl.Callback):
             norms = _of_active_scales(pl_module, step - 1)
             advice = self.diagnosis.on_step(
                 step - 1,
-                float(outputs["loss"]),
+                pl_module.preset_loss,
                 norms,
                 math.hypot(*norms.values()),
                 settings.optimizer.clip_norm,
@@ -130,17 +131,20 @@ class RunDiagnosis(pl.Callback):
 
     def _epoch(self, trainer: pl.Trainer, module: EmitterModule, epoch: int) -> None:
         assert self._probe is not None
-        weights = module.settings.channel_weights.per_channel()
-
-        def probed(network: EmitterNetwork, probe: Sample) -> tuple[float, dict[str, float]]:
-            parts = probe_parts(module, network, probe)
-            return sum(w * part for w, part in zip(weights, parts.values(), strict=True)), parts
-
-        loss, parts = probed(module.network, self._probe)
-        numbers = {"diagnosis/probe_loss": loss} | {f"diagnosis/probe_{n}": v for n, v in parts.items()}
-        # with init_from= the run does not begin with an untrained network, which all is measured by
-        judged = probed(module.network.untrained(), self._probe) if epoch == 0 else (loss, parts)
-        advice = self.diagnosis.on_epoch(epoch, *judged)
+        parts_6 = probe_parts(module, module.network, self._probe)
+        named = dict(zip(CHANNELS, parts_6.tolist(), strict=True))
+        numbers = {"diagnosis/probe_loss": float(module.objective.preset_loss(parts_6))}
+        numbers |= {f"diagnosis/probe_{name}": part for name, part in named.items()}
+        judged_6 = parts_6
+        if epoch == 0 and (fresh := _fresh(module)) is not None:
+            judged_6 = probe_parts(module, fresh, self._probe)
+        weights_6 = module.objective.weighting.preset_6.tolist()
+        judged = {
+            name: part
+            for name, part, weight in zip(CHANNELS, judged_6.tolist(), weights_6, strict=True)
+            if weight > 0
+        }
+        advice = self.diagnosis.on_epoch(epoch, float(module.objective.preset_loss(judged_6)), judged)
         self._say(trainer, max(0, trainer.global_step - 1), advice, numbers)
 
     def _say(
@@ -197,6 +201,19 @@ def _of_active_scales(module: EmitterModule, step: int) -> dict[str, float]:
     return {name: norm for name, norm in module.gradient_norms.items() if name not in locked}
 
 
+def _fresh(module: EmitterModule) -> EmitterNetwork | None:
+    """An untrained network to measure a warm-started one by (``init_from=``); None for one that is untrained itself.
+
+    The biases at the end of a head begin the same in every network, and no trained one has them still. The fresh
+    weights are those of the seed, torch's random state stays as it is.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(module.settings.seed)
+        fresh = module.network.untrained()
+    here, there = (network.head.out.state_dict()["bias"] for network in (module.network, fresh))
+    return None if torch.equal(here, there) else fresh
+
+
 @torch.no_grad()
 def parameter_norms(network: EmitterNetwork) -> dict[str, float]:
     """Norm of the weights of every group of layers, from the input to the head."""
@@ -208,14 +225,13 @@ def parameter_norms(network: EmitterNetwork) -> dict[str, float]:
 
 
 @torch.no_grad()
-def probe_parts(module: EmitterModule, network: EmitterNetwork, sample: Sample) -> dict[str, float]:
-    """The six parts on fixed samples, summed over scales with their final weights: a function of the weights alone."""
+def probe_parts(module: EmitterModule, network: EmitterNetwork, sample: Sample) -> Tensor:
+    """The parts on fixed samples, (6,), over all scales with their final weights: a function of the weights alone."""
     maps = network(sample.photons_BTHW)
     keep_B = torch.ones(len(maps[0]), dtype=torch.bool, device=maps[0].device)
     parts_KB6 = module.objective.parts(maps, sample, keep_B, progress=0.0)
     weights_K = parts_KB6.new_tensor(module.objective.final_scale_weights())
-    parts_6 = (parts_KB6.mean(dim=1) * weights_K[:, None]).sum(dim=0)
-    return dict(zip(CHANNELS, parts_6.tolist(), strict=True))
+    return (parts_KB6.mean(dim=1) * weights_K[:, None]).sum(dim=0)
 
 
 @torch.no_grad()

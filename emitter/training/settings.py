@@ -16,7 +16,7 @@ from emitter.losses.ppxyzb import PPXYZBSettings
 from emitter.losses.reconstruction import ReconstructionSettings
 from emitter.losses.scale_warmup import ScaleWarmupSettings
 from emitter.losses.weighting.base import WeightingSettings
-from emitter.losses.weighting.static import StaticSettings
+from emitter.losses.weighting.log_normalized import LogNormalizedSettings
 from emitter.models.network import InputScaling
 from emitter.simulation.settings import SimulationSettings
 
@@ -121,7 +121,7 @@ class TrainingSettings:
     detection: DetectionSettings = field(default_factory=BCESettings)
     reconstruction: ReconstructionSettings = field(default_factory=ReconstructionSettings)
     channel_weights: ChannelWeights = field(default_factory=ChannelWeights)
-    weighting: WeightingSettings = field(default_factory=StaticSettings)
+    weighting: WeightingSettings = field(default_factory=LogNormalizedSettings)
     scale_warmup: ScaleWarmupSettings = field(default_factory=ScaleWarmupSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)

@@ -121,7 +121,7 @@ def test_one_emitter_by_hand():
     maps[0, :, 6, 5] = torch.tensor([4.0, 1.2, 0.1, -0.5, 0.0, 2.0])
     loss = SetMatching(SETTINGS)
     log_sigma = [0.1, -0.2, 0.3, -0.4]
-    loss.log_sigma.data = torch.tensor(log_sigma)
+    loss.slow_log_sigma.data = torch.tensor(log_sigma) / 10
     delta = [1.2 - 1.5, 0.1 - 0.4, -0.5 + 0.6, 0.0 - 0.5]
     values = [0.5 * (d / math.exp(s)) ** 2 + s for d, s in zip(delta, log_sigma, strict=True)]
     p = math.log1p(math.exp(-4)) + (SIDE**2 - 1) * math.log1p(math.exp(-3))
@@ -205,7 +205,7 @@ def test_the_gradient_is_that_of_the_fixed_plan_by_finite_differences():
         step = torch.zeros(4).double()
         step[c] = 1e-4
         numeric = (with_fixed_plan(double, step) - with_fixed_plan(double, -step)) / 2e-4
-        assert numeric == pytest.approx(float(loss.log_sigma.grad[c]), rel=1e-3)
+        assert numeric == pytest.approx(float(loss.slow_log_sigma.grad[c]) / 10, rel=1e-3)
 
 
 def test_two_emitters_of_one_cell_are_learned_as_two():
@@ -231,8 +231,8 @@ def test_sigma_learns_the_error_and_stops_at_its_floor_where_z_is_always_zero(ap
     maps = perfect_maps(flat)
     maps[:, ch.X] += 0.3
     loss = SetMatching(SETTINGS)
-    optimizer = torch.optim.Adam(loss.parameters(), lr=0.05)
-    for _ in range(300):
+    optimizer = torch.optim.Adam(loss.parameters(), lr=4e-3)  # the default of a training
+    for _ in range(150):  # of its steps; fewer than a short run's last third has
         optimizer.zero_grad()
         loss(maps, truth_of(flat), 0.0).sum().backward()
         optimizer.step()
@@ -262,7 +262,7 @@ def test_an_empty_frame_lowers_every_p():
     parts = loss(maps, truth_of(random_emitters(0)), 0.0)
     parts.sum().backward()
     assert torch.allclose(maps.grad[:, ch.P], torch.sigmoid(maps[:, ch.P]), atol=1e-6)
-    assert (parts[:, list(ch.REGRESSION)] == 0).all() and (loss.log_sigma.grad == 0).all()
+    assert (parts[:, list(ch.REGRESSION)] == 0).all() and (loss.slow_log_sigma.grad == 0).all()
 
 
 @pytest.mark.parametrize("cell_px", [4, 2, 1, 0.5])
@@ -275,7 +275,7 @@ def test_extremes_are_finite(cell_px, scale, n):
     parts = loss(maps, truth_of(random_emitters(n), cell_px), 0.5)
     parts.sum().backward()
     assert parts.dtype == torch.float32 and parts.shape == (2, 6) and torch.isfinite(parts).all()
-    assert torch.isfinite(maps.grad).all() and torch.isfinite(loss.log_sigma.grad).all()
+    assert torch.isfinite(maps.grad).all() and torch.isfinite(loss.slow_log_sigma.grad).all()
 
 
 @pytest.mark.parametrize(

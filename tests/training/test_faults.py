@@ -26,6 +26,7 @@ FAULTS = {
     3: {1: ("input", INF)},
     5: {0: ("input", NAN), 1: ("input", INF)},
     6: {0: ("input", NAN), 1: ("input", NAN)},
+    7: {0: ("output", INF), 1: ("output", NAN)},  # masked in the loss; what made it so is in the gradient too
     8: {1: ("loss", NAN)},
     9: {0: ("loss", INF), 1: ("loss", NAN)},
     11: {1: ("gradient", NAN)},
@@ -36,6 +37,7 @@ FAULTS = {
     },  # so many in a row bring the last good weights back
 }
 STEPS = 24
+MASKED = ("input", "output")
 SKIPPED = [step for step, hit in FAULTS.items() if any(place != "input" for place, _ in hit.values())]
 
 
@@ -57,6 +59,14 @@ class Faulty(EmitterModule):
             return gradient
 
         self.network.head.out.weight.register_hook(planted)
+        read = self.network.read
+
+        def output(estimates, height, width):
+            maps = read(estimates, height, width)
+            value = self._fault("output")
+            return maps if value is None else [*maps[:-1], maps[-1] * _one(maps[-1], (1, 2, 3, 4), value)]
+
+        self.network.read = output
         finest = self.objective.losses[-1]
         loss_of = finest.forward
 
@@ -126,11 +136,12 @@ def test_faults_on_two_ranks_are_counted_and_both_stay_the_same(tmp_path, precis
             in_loss = sum(place == "loss" and _same(v, value) for place, v in hit)
             assert row[f"health/loss_{CHANNELS[2]}_{kind}"] == in_loss, (step, kind)
             in_gradient = sum(place == "gradient" and _same(v, value) for place, v in hit)
-            if not any(place in ("loss", "reduced gradient") for place, _ in hit):
+            if not any(place in ("output", "loss", "reduced gradient") for place, _ in hit):
                 assert row[f"health/gradients_{kind}"] == in_gradient, (step, kind)
-        assert row["health/masked_images"] == sum(place == "input" for place, _ in hit)
+            in_output = sum(place == "output" and _same(v, value) for place, v in hit)
+            assert row[f"health/outputs_{kind}"] == in_output, (step, kind)
+        assert row["health/masked_images"] == sum(place in MASKED for place, _ in hit)
         assert row["health/skipped_steps"] == sum(skipped <= step for skipped in SKIPPED)
-        assert row["health/outputs_nan"] == row["health/outputs_inf"] == 0
 
 
 def _same(a: float, b: float) -> bool:
@@ -155,7 +166,7 @@ def test_steps_skipped_in_a_row_bring_good_weights_back_and_at_last_end_the_run(
     made = bundle()
     before = {name: value.clone() for name, value in made.network.state_dict().items()}
     module = Bad(made, replace(SETTINGS, recovery=RecoverySettings(skips=3, restarts=2)))
-    with pytest.raises(EmitterError, match=r"3 steps in a row up to step 14, after 2 returns.*last\.ckpt"):
+    with pytest.raises(EmitterError, match=r"3 steps in a row had to be skipped up to step 14, after 2 returns.*last\.ckpt"):
         run(tmp_path, module, TrainerSettings("cpu"), 100)
     assert module.rate_factor == 0.25 and module.skipped_steps == 9
     last = load_bundle(tmp_path / "checkpoints" / "last.ckpt").network.state_dict()
@@ -184,3 +195,37 @@ def test_after_a_recovery_training_goes_on_at_half_the_learning_rate(tmp_path):
         for step in rates
     }
     assert rates == pytest.approx({s: full[s] * (0.5 if s >= 8 else 1.0) for s in rates})
+
+
+class Blind(EmitterModule):
+    """Sees nothing but NaN from step 3 on."""
+
+    def training_step(self, sample, batch_idx):
+        if self.global_step == 3:
+            self.seen = {name: value.clone() for name, value in self.network.state_dict().items()}
+        if self.global_step >= 3:
+            sample = replace(sample, counts_BTHW=sample.counts_BTHW * NAN)
+        return super().training_step(sample, batch_idx)
+
+
+def test_a_step_of_which_no_image_is_left_moves_nothing(tmp_path):
+    module = Blind(bundle(), replace(SETTINGS, recovery=RecoverySettings(skips=9)))
+    run(tmp_path, module, TrainerSettings("cpu"), 8)
+    assert module.skipped_steps == 5
+    assert all(torch.equal(value, module.seen[name]) for name, value in module.network.state_dict().items())
+
+
+class Struck(EmitterModule):
+    """Loses a weight, as to a broken memory."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        super().on_train_batch_start(batch, batch_idx)
+        if self.global_step == 5 and self.rate_factor == 1:
+            self.network.head.out.bias.data[0] = NAN
+
+
+def test_a_weight_that_is_not_finite_brings_the_last_good_ones_back(tmp_path):
+    module = Struck(bundle(), replace(SETTINGS, recovery=RecoverySettings(skips=3)))
+    run(tmp_path, module, TrainerSettings("cpu"), 12)
+    assert (module.skipped_steps, module.rate_factor) == (3, 0.5)
+    assert all(torch.isfinite(value).all() for value in module.network.parameters())

@@ -22,7 +22,7 @@ from emitter.training.checkpoints import AtomicCheckpointIO, last_state
 from emitter.training.data import EmitterData
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
 from emitter.training.module import EmitterModule
-from emitter.training.settings import BudgetSettings
+from emitter.training.settings import BudgetSettings, RecoverySettings, TrainingSettings
 
 ONE = TrainerSettings("cpu")
 TWO = TrainerSettings("cpu", 2, "ddp_fork", timeout_minutes=0.5)
@@ -45,9 +45,44 @@ class Killed(EmitterModule):
         return super().training_step(sample, batch_idx)
 
 
-def life(folder: Path, machine: TrainerSettings, step: int = -1, resume: bool = False) -> EmitterModule:
+class HeldUp(Killed):
+    """Needs a recovery after steps 8 to 10."""
+
+    def on_after_backward(self):
+        if self.global_step in range(8, 11):
+            self.network.head.out.bias.grad[0] = float("nan")
+
+
+class Impatient(Killed):
+    """Is told to end at step 10, and once more when half of the weights have been stepped."""
+
+    def training_step(self, sample, batch_idx):
+        if self.global_step == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().training_step(sample, batch_idx)
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, closure):
+        parameters = list(self.network.parameters())
+        before = [p.detach().clone() for p in parameters]
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
+        if self.global_step == 10:
+            with torch.no_grad():
+                for p, old in list(zip(parameters, before, strict=True))[::2]:
+                    p.copy_(old)
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("the second Ctrl-C did nothing")
+
+
+def life(
+    folder: Path,
+    machine: TrainerSettings,
+    step: int = -1,
+    resume: bool = False,
+    kind: type[Killed] = Killed,
+    settings: TrainingSettings = EVERY,
+) -> EmitterModule:
     made = bundle()
-    module = Killed(made, EVERY)
+    module = kind(made, settings)
     module.step, module.rank = step, machine.devices - 1
     data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, EVERY.batch_size, 5)
     job = Job("test", folder, BudgetSettings(steps=STEPS), machine, LoggerSettings(wandb="off"))
@@ -56,10 +91,10 @@ def life(folder: Path, machine: TrainerSettings, step: int = -1, resume: bool = 
 
 
 def killed(work: Callable[[], object]) -> None:
-    """Run in a process of its own, which does not end well, within a minute."""
+    """Run in a process of its own, which does not end well, within minutes on a busy machine."""
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
-    process.join(60)
+    process.join(240)
     assert process.exitcode not in (0, None), "still running, or ended well"
 
 
@@ -128,6 +163,54 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(tmp_path, whol
     with pytest.raises(EmitterError, match=r"\.ckpt' cannot be read"):
         last.unlink(missing_ok=True) if damage == "gone" else last.write_bytes(b"")
         last_state(tmp_path)
+
+
+def test_after_a_damaged_checkpoint_a_kill_in_the_next_write_leaves_the_one_before(tmp_path, monkeypatch):
+    killed(lambda: life(tmp_path, ONE, 21))
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"half a checkpoint")
+    before = last_state(tmp_path)[1]["global_step"]
+    monkeypatch.setattr(checkpoints.os, "fsync", lambda descriptor: sigkill())
+    killed(lambda: life(tmp_path, ONE, resume=True))
+    assert last_state(tmp_path)[1]["global_step"] == before
+
+
+def test_a_run_killed_before_a_recovery_returns_to_the_same_weights(tmp_path):
+    settings = replace(EVERY, recovery=RecoverySettings(3, 2), validation=replace(EVERY.validation, times=1))
+    life(tmp_path / "whole", ONE, kind=HeldUp, settings=settings)
+    killed(lambda: life(tmp_path / "cut", ONE, 7, kind=HeldUp, settings=settings))
+    life(tmp_path / "cut", ONE, resume=True, kind=HeldUp, settings=settings)
+    same_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_second_ctrl_c_in_the_middle_of_a_step_keeps_nothing_of_it(tmp_path, whole, caplog):
+    with pytest.raises(KeyboardInterrupt), caplog.at_level(logging.INFO):
+        life(tmp_path, ONE, kind=Impatient)
+    assert (
+        f"ended at once; go on from the last checkpoint, if there is one, with resume={tmp_path}"
+        in caplog.text
+    )
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert last_state(tmp_path)[1]["global_step"] == 6
+    life(tmp_path, ONE, resume=True)
+    same_runs(whole, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+)
+def test_a_full_disk_leaves_the_checkpoint_of_before_and_is_told(tmp_path, monkeypatch, error):
+    def full(descriptor):
+        raise error
+
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"a": 1}, path)
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    with pytest.raises(EmitterError) as told:
+        AtomicCheckpointIO().save_checkpoint({"a": 2}, path)
+    for part in (str(path), str(error.args[-1]), f"resume={tmp_path / 'run'}"):
+        assert part in str(told.value)
+    assert torch.load(path, weights_only=True) == {"a": 1}
+    assert [one.name for one in path.parent.iterdir()] == ["last.ckpt"]
 
 
 def test_a_failed_write_leaves_the_checkpoint_of_before(tmp_path):

@@ -60,7 +60,7 @@ def test_weights_are_equal_on_every_rank_though_the_samples_differ(tmp_path, wei
     module = Telling(made, settings)
     module.folder = tmp_path
     data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 2, 4)
-    machine = TrainerSettings("cpu", devices=2, strategy="ddp_fork")
+    machine = TrainerSettings("cpu", devices=2, strategy="ddp_fork", timeout_minutes=0.5)
     job = Job("test", tmp_path, BudgetSettings(steps=25), machine, LoggerSettings(wandb="off"))
     fit(module, data, job)
     first, second = ((tmp_path / f"rank{rank}.jsonl").read_text().splitlines() for rank in (0, 1))
@@ -104,3 +104,12 @@ def test_two_processes_with_half_the_batch_train_and_score_as_one(tmp_path):
         a, b = (log[column].dropna().to_numpy() for log in (one, two))
         assert b == pytest.approx(a, rel=1e-3), column
     assert one["val/n_matched"].max() > 5
+
+
+def test_more_processes_than_validation_samples_are_refused_and_wait_for_nobody(tmp_path):
+    made = bundle()
+    data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 2, validation_samples=1)
+    machine = TrainerSettings("cpu", devices=2, strategy="ddp_fork", timeout_minutes=0.5)
+    job = Job("test", tmp_path, BudgetSettings(steps=2), machine, LoggerSettings(wandb="off"))
+    with pytest.raises(Exception, match=r"validation\.samples is 1 for 2 processes: give one for each"):
+        fit(EmitterModule(made, SETTINGS), data, job)
