@@ -30,6 +30,11 @@ def sentence(error: Exception, conf: Path, program: str, arguments: Sequence[str
         return unknown_setting(unknown[1], known_settings(conf, program, arguments))
     if isinstance(error, MissingMandatoryValue):
         return f"the setting '{error.full_key}' is missing: give it as {error.full_key}=…"
+    number = re.search(r"interpolation '\$\{(trainer\.\w+)\}'.*Value '([^']*)'", str(error))
+    if isinstance(error, OmegaConfBaseException) and number:  # hydra.launcher.…
+        return (
+            f"{number[1]} is '{number[2]}' and as many are asked of the cluster: give a number, {number[1]}=4"
+        )
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"the setting '{error.full_key}' cannot be used: {str(error).splitlines()[0]}"
     return str(error)

@@ -14,6 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from tiny import train
 
 from emitter.app.config_errors import sentence
@@ -58,6 +59,16 @@ def test_a_missing_extra_is_named(monkeypatch, choice, group, plugin, extra) -> 
         hydra_of(choice)
     message = sentence(caught.value, conf_dir(), "train", [choice])
     assert message.endswith(f"pip install 'emitter[{extra}]'") and "\n" not in message
+
+
+@pytest.mark.parametrize("setting", ["trainer.devices", "trainer.num_nodes"])
+def test_what_is_asked_of_a_cluster_is_a_number(setting) -> None:
+    """``trainer=ddp`` has auto."""
+    launcher = hydra_of("launcher=slurm", f"{setting}=auto").launcher
+    with pytest.raises(OmegaConfBaseException) as caught:
+        OmegaConf.to_container(launcher, resolve=True)
+    message = sentence(caught.value, conf_dir(), "train", [])
+    assert message == f"{setting} is 'auto' and as many are asked of the cluster: give a number, {setting}=4"
 
 
 def test_joblib_shares_the_cores(tmp_path, monkeypatch) -> None:
