@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,16 @@ from emitter.core.errors import EmitterError
 from emitter.inference.bundle import KEY, read_checkpoint
 from emitter.training.checkpoints import FOLDER, last_state
 from emitter.training.comparison import CONFIG, ERROR, PRUNED
+from emitter.training.fit import TrainerSettings
 from emitter.training.module import NOTHING_FOUND
 
 BEST = "best.ckpt"
 # may differ from one life to the next
 _OF_ONE_LIFE = ("name", "run_dir", "trainer", "logger", "sweep", "resume", "init_from")
+
+
+class RefusedError(EmitterError):
+    """The command does not fit what is in the folder, which stays as it is: no run has failed."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,27 @@ class Life:
     result: float | None = None
 
 
-def resumed(settings: Settings, run_dir: Path) -> Life:
-    """A run goes on where it stopped, with the settings that it began with, but for the machine and the logger.
+def new(settings: Settings) -> Life:
+    """A run in a folder of its own.
 
     Raises:
-        EmitterError: when the folder is none of a run that can go on.
+        RefusedError: when another was begun there.
+    """
+    if is_begun(settings.run_dir):
+        raise RefusedError(
+            f"'{settings.run_dir}' holds a run already: give resume={settings.run_dir} to go on with it, or another "
+            "run_dir for a new one"
+        )
+    return Life(settings)
+
+
+def resumed(settings: Settings, run_dir: Path, given: Collection[str] = ()) -> Life:
+    """A run goes on where it stopped, with the settings that it began with, but for the machine and the logger.
+
+    ``given``: dotted names of the settings that the command line gives.
+
+    Raises:
+        EmitterError: when the folder is none of a run that can go on, or a given setting is not as it was there.
     """
     if not run_dir.is_dir():
         raise EmitterError(
@@ -47,14 +68,27 @@ def resumed(settings: Settings, run_dir: Path) -> Life:
         raise EmitterError(
             f"the run in '{run_dir}' is complete ({state['global_step']} steps): begin a new one"
         )
-    return _next_life(saved_settings(run_dir), replace(settings, run_dir=run_dir), checkpoint)
+    began = saved_settings(run_dir)
+    other = _first_difference(to_plain(began), to_plain(settings), given)
+    if other:
+        raise RefusedError(
+            f"the run in '{run_dir}' goes on with the settings that it began with, and {other}: leave it out, or "
+            f"begin a new run (init_from={run_dir} takes its weights)"
+        )
+    # one of a sweep stays one
+    logger = replace(settings.logger, group=settings.logger.group or began.logger.group)
+    sweep = settings.sweep if began.sweep.folder is None else began.sweep
+    life = _next_life(began, replace(settings, run_dir=run_dir, logger=logger, sweep=sweep), checkpoint)
+    (run_dir / ERROR).unlink(missing_ok=True)
+    return life
 
 
 def in_sweep(settings: Settings) -> Life:
     """A run of a sweep, of which its folder may hold the beginning, or all.
 
     Raises:
-        EmitterError: when that is of other settings, or failed and is not to be tried again.
+        RefusedError: when that is of other settings.
+        EmitterError: when it failed and is not to be tried again.
     """
     folder = settings.run_dir
     error = folder / ERROR
@@ -64,7 +98,7 @@ def in_sweep(settings: Settings) -> Life:
     began = saved_settings(folder)
     other = _first_difference(to_plain(began), to_plain(settings))
     if other:
-        raise EmitterError(
+        raise RefusedError(
             f"'{folder}' holds a run of other settings ({other}): give the command that this sweep was begun "
             "with, or another hydra.sweep.dir"
         )
@@ -88,10 +122,22 @@ def _stay_failed(error: Path, settings: Settings) -> None:
 
 
 def _next_life(began: Settings, settings: Settings, checkpoint: Path) -> Life:
+    before, after = _n_processes(began.trainer), _n_processes(settings.trainer)
+    if before and after and before != after:
+        raise RefusedError(
+            f"the run in '{settings.run_dir}' began with {before} processes and would go on with {after}, which would "
+            f"train on samples again: give trainer.devices={began.trainer.devices} "
+            f"trainer.num_nodes={began.trainer.num_nodes}"
+        )
     now = {name: getattr(settings, name) for name in ("run_dir", "trainer", "logger", "sweep")}
     # what a warm start took from its checkpoint stands in this run's own by now
     init_from = None if began.init_from is None else str(checkpoint)
     return Life(replace(began, **now, init_from=init_from), checkpoint)
+
+
+def _n_processes(machine: TrainerSettings) -> int | None:
+    """Of the whole run; None where only the machine knows: ``auto``, -1, a list."""
+    return int(machine.devices) * machine.num_nodes if str(machine.devices).isdecimal() else None
 
 
 def _is_complete(state: Mapping[str, Any]) -> bool:
@@ -106,10 +152,19 @@ def _best_efficiency(run_dir: Path) -> float:
     return scores[0] if scores else NOTHING_FOUND
 
 
-def _first_difference(began: Any, now: Any, where: str = "") -> str:
-    """``training.batch_size is 8 there and 16 here``, or nothing."""
+def _first_difference(began: Any, now: Any, given: Collection[str] | None = None, where: str = "") -> str:
+    """``training.batch_size is 8 there and 16 here``, or nothing. ``given``: the only names to look at."""
     if isinstance(began, Mapping) and isinstance(now, Mapping):
         names = [name for name in {**began, **now} if where or name not in _OF_ONE_LIFE]
-        found = (_first_difference(began.get(n), now.get(n), f"{where}.{n}".lstrip(".")) for n in names)
+        found = (
+            _first_difference(began.get(n), now.get(n), given, f"{where}.{n}".lstrip(".")) for n in names
+        )
         return next((one for one in found if one), "")
-    return "" if began == now else f"{where} is {began} there and {now} here"
+    if began == now or not (given is None or any(_overlap(where, name) for name in given)):
+        return ""
+    return f"{where} is {began} there and {now} here"
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether of two dotted names one is the other or a part of it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")

@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from emitter.app.launch import USER_ERRORS, end, log_handler, wants_traceback, worded
 from emitter.app.ranks import is_first
-from emitter.app.resume import is_begun
+from emitter.app.resume import RefusedError, is_begun
 from emitter.io.files import prepare_output, replacing
 from emitter.plots.comparison import Course, plot_comparison
 from emitter.training.comparison import CONFIG, ERROR, OVERRIDES, PRUNED, Comparison, compare, find_runs
@@ -64,10 +64,18 @@ class Sweep(Callback):
             OmegaConf.save(_composed(config), folder / CONFIG)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Put a failure down, and give the sweeper a poor result instead of an error."""
+        """Put a failure down, and give the sweeper a poor result instead of an error.
+
+        Raises:
+            SystemExit: 2, after one sentence, when the command is not that of the sweep in this folder.
+        """
         if not _is_in_sweep(config) or job_return.status is not JobStatus.FAILED:
             return
         error = job_return._return_value  # return_value would raise it
+        if isinstance(error, RefusedError):
+            if "basic_launcher" in config.hydra.launcher._target_:
+                end(_PROGRAM, error)
+            return  # to Hydra, which raises it in the process that has started this job
         is_bug = not isinstance(error, USER_ERRORS)
         message = f"{type(error).__name__}: {worded(_PROGRAM, error)}" if is_bug else worded(_PROGRAM, error)
         if is_first():

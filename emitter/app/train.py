@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
+from emitter.app.given import given_here
+from emitter.app.launch import conf_dir
 from emitter.app.preemption import requeued_when_warned
 from emitter.app.ranks import is_first, other_ranks_train
-from emitter.app.resume import Life, in_sweep, resumed
+from emitter.app.resume import Life, in_sweep, new, resumed
 from emitter.app.schema import to_plain
 from emitter.app.train_settings import CONFIG, Settings, save_settings
 from emitter.app.warm_start import warm_started
@@ -84,12 +86,12 @@ def run(settings: Settings) -> float:
 def _life(settings: Settings) -> Life:
     """A new run, or an earlier one that goes on."""
     if settings.resume is not None:
-        return resumed(settings, Path(settings.resume).expanduser())
+        return resumed(settings, Path(settings.resume).expanduser(), given_here(conf_dir()))
     if settings.sweep.folder is not None:
         logger = replace(settings.logger, group=settings.logger.group or settings.sweep.folder.name)
         name = f"{settings.name}_{settings.run_dir.name}"
         return in_sweep(replace(settings, name=name, logger=logger))
-    return Life(settings)
+    return new(settings)
 
 
 def train(settings: Settings, checkpoint: Path | None) -> float:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from emitter.app.resume import RefusedError
 from emitter.app.sweep import FAILED, Sweep, compare_into, main, markdown, readable
 from emitter.core.errors import EmitterError
 
@@ -127,6 +129,17 @@ def test_a_bug_in_one_run_does_not_end_the_sweep_and_keeps_its_traceback(tmp_pat
         sweep.on_multirun_end(config)
     assert ended.value.code == 2
     assert OmegaConf.load(tmp_path / "0" / "config.yaml") == {"rate": 1, "twice": 1}
+
+
+def test_a_refused_run_has_not_failed(tmp_path, capsys) -> None:
+    """Elsewhere than in the sweep's own process Hydra brings the refusal there."""
+    for launcher, ends in (("hydra._internal.core_plugins.basic_launcher", True), ("joblib_launcher", False)):
+        config, result = job(tmp_path / "0"), failure(RefusedError("of another sweep"))
+        config.hydra.launcher = {"_target_": launcher}
+        with pytest.raises(SystemExit, match="2") if ends else nullcontext():
+            Sweep().on_job_end(config, result)
+        assert result.status is JobStatus.FAILED and list((tmp_path / "0").iterdir()) == []
+    assert capsys.readouterr().err == "error: of another sweep\n"
 
 
 def test_what_an_earlier_life_began_with_stays(tmp_path) -> None:
