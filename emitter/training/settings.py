@@ -86,10 +86,12 @@ class RecoverySettings:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """A fixed simulated set of ``samples``, scored ``times`` times, evenly over the run."""
+    """A fixed simulated set of ``samples``, scored ``times`` times, evenly over the run. ``pictures``: whether frames
+    and what the network makes of them are drawn each time, and the simulated data at the start."""
 
     samples: int = 256
     times: int = 10
+    pictures: bool = True
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, f"validation.samples is {self.samples}: give 1 or more")

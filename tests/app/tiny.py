@@ -17,6 +17,7 @@ TINY = [
     "training.batch_size=2",
     "training.validation.samples=2",
     "training.validation.times=1",
+    "training.validation.pictures=false",
     "budget.steps=3",
     "logger.wandb=off",
     "trainer=cpu",

@@ -134,7 +134,7 @@ class CtrlC(EmitterModule):
 
 
 def test_an_interrupted_run_with_workers_ends_them_and_resumes_to_the_same_weights(tmp_path):
-    settings = replace(SETTINGS, workers=2, validation=ValidationSettings(2, 1))
+    settings = replace(SETTINGS, workers=2, validation=ValidationSettings(2, 1, pictures=False))
     budget = BudgetSettings(steps=12)
     _, whole = train(tmp_path / "whole", budget, replace(settings, workers=0))
     first = CtrlC(bundle(), settings)

@@ -166,7 +166,9 @@ def test_steps_skipped_in_a_row_bring_good_weights_back_and_at_last_end_the_run(
     made = bundle()
     before = {name: value.clone() for name, value in made.network.state_dict().items()}
     module = Bad(made, replace(SETTINGS, recovery=RecoverySettings(skips=3, restarts=2)))
-    with pytest.raises(EmitterError, match=r"3 steps in a row had to be skipped up to step 14, after 2 returns.*last\.ckpt"):
+    with pytest.raises(
+        EmitterError, match=r"3 steps in a row had to be skipped up to step 14, after 2 returns.*last\.ckpt"
+    ):
         run(tmp_path, module, TrainerSettings("cpu"), 100)
     assert module.rate_factor == 0.25 and module.skipped_steps == 9
     last = load_bundle(tmp_path / "checkpoints" / "last.ckpt").network.state_dict()

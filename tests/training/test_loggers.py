@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from emitter.training.data import EmitterData
 from emitter.training.fit import Job, TrainerSettings, fit
 from emitter.training.loggers import LoggerSettings, wandb_mode
 from emitter.training.module import EmitterModule
-from emitter.training.settings import BudgetSettings
+from emitter.training.settings import BudgetSettings, TrainingSettings, ValidationSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs" / "logging.md"
@@ -46,11 +47,11 @@ def without_wandb(home: Path) -> dict[str, str]:
     return {**bare, "HOME": str(home), "NETRC": str(home / "netrc"), "OMP_NUM_THREADS": "1"}
 
 
-def small_fit(folder: Path, logger: LoggerSettings) -> None:
+def small_fit(folder: Path, logger: LoggerSettings, settings: TrainingSettings = SETTINGS) -> None:
     made = bundle()
     data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 4, 4)
     job = Job("test", folder, BudgetSettings(steps=STEPS), TrainerSettings("cpu"), logger)
-    fit(EmitterModule(made, SETTINGS), data, job)
+    fit(EmitterModule(made, settings), data, job)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_pictures_that_cannot_be_written_are_told_and_end_nothing(tmp_path, monk
         monkeypatch.setattr(f"emitter.training.run_diagnosis.{name}", full_disk)
     monkeypatch.setattr("emitter.training.report.plot_training", full_disk)
     with caplog.at_level(logging.WARNING):
-        small_fit(tmp_path, LoggerSettings("off"))
+        small_fit(tmp_path, LoggerSettings("off"), replace(SETTINGS, validation=ValidationSettings(4, 1)))
     told = {record.getMessage().partition(" cannot be written")[0] for record in caplog.records}
     pictures = {tmp_path / "report" / f"{name}.png" for name in ("data_check", "reconstruction", "curve")}
     assert {str(path) for path in pictures} <= told

@@ -40,7 +40,7 @@ SMALL = VarSettings(stem_channels=(8, 8), cells_px=(2, 1), widths=(16, 16), bloc
 SETTINGS = TrainingSettings(
     batch_size=4,
     precision="32-true",
-    validation=ValidationSettings(4, 2),
+    validation=ValidationSettings(4, 2, pictures=False),
     optimizer=OptimizerSettings(warmup_steps=3),
 )
 SIMULATION = SimulationSettings(frame_size_px=(16, 16), background=(20.0, 30.0), density_per_um2=(1.0, 1.0))

@@ -85,7 +85,7 @@ def test_two_processes_with_half_the_batch_train_and_score_as_one(tmp_path):
             SETTINGS,
             batch_size=batch,
             log_every_steps=1,
-            validation=ValidationSettings(7, 2),
+            validation=ValidationSettings(7, 2, pictures=False),
             optimizer=OptimizerSettings(learning_rate=2e-4, muon_learning_rate=1e-3, warmup_steps=3),
         )
         data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, batch, 7)
