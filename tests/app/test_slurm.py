@@ -55,6 +55,31 @@ def test_a_job_that_is_warned_goes_on_in_its_folder_to_the_uninterrupted_end(clu
     assert "#SBATCH --signal=USR2@120" in (cluster / "flags").read_text()
 
 
+def test_a_job_of_two_tasks_that_is_warned_goes_back_into_the_queue_once(cluster, tmp_path) -> None:
+    """SLURM warns every task of a job; the tasks are the ranks of one training."""
+    job = [
+        "launcher=slurm_cpu",
+        "trainer=ddp_cpu",
+        "trainer.timeout_minutes=1",
+        f"hydra.sweep.dir={tmp_path}",
+    ]
+    length = ["budget.steps=60", "training.checkpoint_every_steps=2"]
+    submitting = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *TINY, *job, *length])
+    while not (tmp_path / "0" / "checkpoints" / "last.ckpt").exists():
+        assert submitting.poll() is None
+        time.sleep(0.02)
+    (pids,) = (cluster / "pids").iterdir()
+    for task in pids.read_text().split():
+        os.kill(int(task), signal.SIGUSR2)
+    assert submitting.wait() == 0
+    assert (cluster / "requeued").read_text() == f"{pids.name}\n"
+    assert list(pd.read_csv(tmp_path / "sweep.csv")["status"]) == ["finished"]
+    steps = pd.read_csv(tmp_path / "0" / "metrics.csv")["health/masked_images"].dropna()
+    assert len(steps) == 60  # each once, over both lives
+    output = (tmp_path / "jobs" / pids.name / f"{pids.name}_0_log.out").read_text()
+    assert "interrupted at step" in output and output.count("results in") == 1
+
+
 def launcher(*overrides: str) -> Any:
     """The launcher of a configuration, as Hydra makes it."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
