@@ -69,6 +69,7 @@ class PPXYZB(Loss):
         error_B5HW = _REGRESSION[self.settings.regression](
             maps[:, values], target[:, values], reduction="none"
         )
-        regression_B4 = (error_B5HW[:, :-1] * targets.region_B1HW).sum(dim=(2, 3))
+        # chosen, not multiplied by 0: far from any emitter a prediction's square may be infinite
+        regression_B4 = torch.where(targets.region_B1HW > 0, error_B5HW[:, :-1], 0.0).sum(dim=(2, 3))
         background_B1 = error_B5HW[:, -1:].mean(dim=(2, 3))
         return torch.cat((p_B[:, None], regression_B4, background_B1), dim=1)

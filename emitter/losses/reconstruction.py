@@ -22,7 +22,9 @@ Errors, with the residual r = observed − mu in photons and the camera's varian
 Unit: thousands of nats, summed over the frame's pixels (a perfect prediction of 40×40 pixels costs 0.8). The sum, like
 that of PPXYZB over emitters, grows with the frame at a given density, so that a weight means the same at every frame
 size. On EMCCD frames with 10-100 photons of background, ``poisson`` charges about 1 for a missed emitter of 3000
-photons and about 0.02 for half a pixel's offset: weight 1 speaks beside the detection and hardly moves positions.
+photons and about 0.02 for half a pixel's offset: a weight of 1 speaks beside a detection of weight 1 and hardly moves
+positions. The weight multiplies what the weighting makes of the loss, as a channel's preset does: L is added with
+``weighting=static``, and log(1 + L) with ``log_normalized``, which adds the channels' logarithms.
 
 Shape suffixes: B images, C channels of the maps, H rows, W columns (of cells in maps, of pixels in frames), N cells.
 """
@@ -60,7 +62,8 @@ _MIN_VARIANCE_SHARE = 0.1
 
 @dataclass(frozen=True)
 class ReconstructionSettings:
-    """``error``: how frames are compared; none switches the loss off. ``weight``: of the loss beside the others.
+    """``error``: how frames are compared; none switches the loss off. ``weight``: of the loss beside the six channels',
+    on the scale of their ``channel_weights`` and through the same ``weighting`` (adaptive ones leave it as it is).
 
     ``foreground_weight``: of the pixels with true emitters' light (``weighted`` only). Cells with a probability of at
     most ``p_min`` are not rendered; of more than ``max_cells`` in a batch, those with most expected photons are.
@@ -96,7 +99,7 @@ def reconstruction_loss(
     noise_variance: Callable[[Tensor], Tensor],
     settings: ReconstructionSettings,
 ) -> Tensor:
-    """The loss of every image, times its weight, (B,) float32.
+    """The loss of every image, before its weight, (B,) float32.
 
     Args:
         maps_BCHW: scaled maps with logits, at the scale of ``truth``.
@@ -130,7 +133,7 @@ def reconstruction_loss(
         if settings.error == "weighted":
             foreground_BHW = render(psf, truth.emitters, height, width) > mean_B11.sqrt()
             error_BHW = error_BHW * (1 + (settings.foreground_weight - 1) * foreground_BHW)
-    return settings.weight / NATS * error_BHW.sum(dim=(1, 2))
+    return error_BHW.sum(dim=(1, 2)) / NATS
 
 
 def expected_frames(

@@ -102,6 +102,21 @@ def test_huge_logits_and_bfloat16_stay_finite_and_are_computed_in_float32():
     assert parts.dtype == torch.float32 and torch.isfinite(parts).all()
 
 
+@pytest.mark.parametrize("region", [1, 3])
+def test_predictions_whose_square_overflows_far_from_any_emitter_cost_nothing(region):
+    of = truth()
+    taught = of.targets(region).region_B1HW > 0
+    usual = maps()
+    huge = torch.where(taught, usual, 1e25)
+    prediction = torch.cat((usual[:, :1], huge[:, 1:5], usual[:, 5:]), dim=1).requires_grad_()
+    parts = ppxyzb(prediction, of, region_cells=region)
+    parts.sum().backward()
+    assert torch.equal(parts, ppxyzb(usual, of, region_cells=region))
+    assert torch.isfinite(prediction.grad).all()
+    everywhere = ppxyzb(torch.full((2, 6, 9, 9), 1e25), of, region_cells=region)
+    assert not torch.isnan(everywhere).any()  # infinite on an emitter, and counted as that
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [

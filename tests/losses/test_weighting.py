@@ -60,7 +60,8 @@ def test_weights_within_the_bounds_are_only_scaled(weights):
 def test_a_weighting_starts_as_its_preset(settings):
     parts_6 = torch.full((6,), 1e-6)  # log(1 + L) is L here
     weighting = settings.build(PRESET)
-    assert float(weighting(parts_6).detach()) == pytest.approx(float((PRESET_6 * parts_6).sum()), rel=1e-3)
+    loss = weighting(parts_6).sum() + weighting.penalty()
+    assert float(loss.detach()) == pytest.approx(float((PRESET_6 * parts_6).sum()), rel=1e-3)
     assert torch.allclose(weighting.effective_6(), PRESET_6, rtol=1e-5)
 
 
@@ -68,7 +69,7 @@ def test_a_weighting_starts_as_its_preset(settings):
 def test_the_effective_weights_are_the_slopes(settings):
     weighting = settings.build(PRESET)
     parts_6 = torch.rand(6, requires_grad=True)
-    weighting(parts_6).backward()
+    (weighting(parts_6).sum() + weighting.penalty()).backward()
     assert torch.allclose(parts_6.grad, weighting.effective_6(), rtol=1e-5)
 
 
@@ -126,7 +127,7 @@ def test_uncertainty_comes_to_one_over_the_loss():
 
     def closure():
         optimizer.zero_grad()
-        loss = weighting(parts_6)
+        loss = weighting(parts_6).sum() + weighting.penalty()
         loss.backward()
         return loss
 
@@ -137,8 +138,55 @@ def test_uncertainty_comes_to_one_over_the_loss():
 def test_log_normalized_is_the_sum_of_logarithms_and_goes_on_below_zero():
     weighting = LogNormalizedSettings().build(ChannelWeights())
     parts_6 = torch.tensor([0.0, 1.0, math.e - 1, 3.0, 100.0, -2.0])
-    expected = 0 + math.log(2) + 1 + math.log(4) + math.log(101) - 2
-    assert float(weighting(parts_6)) == pytest.approx(expected, rel=1e-5)
+    expected = [0, math.log(2), 1, math.log(4), math.log(101), -2]
+    assert weighting(parts_6).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_contributions_are_those_of_the_rules_written_out():
+    """Σ of them is the loss, but for uncertainty's Σ preset · 2 s."""
+    parts_6 = torch.tensor([60.0, 0.5, 3.0, 4.0, 10.0, 0.1])
+    for settings in ALL:
+        weighting = settings.build(PRESET)
+        weighting.on_norms(parts_6)
+        for _ in range(4):
+            weighting.on_epoch(parts_6)
+        if isinstance(settings, UncertaintySettings):
+            with torch.no_grad():
+                weighting.raw_6.copy_(torch.tensor([1.0, -1.0, 0.5, 0.0, 2.0, -2.0]))
+        s_6 = math.log(10) * torch.tanh(getattr(weighting, "raw_6", torch.zeros(6)).detach() / math.log(10))
+        expected = {
+            "log_normalized": PRESET_6 * torch.log(1 + parts_6),
+            "uncertainty": PRESET_6 * torch.exp(-2 * s_6) * parts_6,
+        }.get(settings.kind, weighting.weights_6 * parts_6)
+        assert torch.allclose(weighting(parts_6), expected, rtol=1e-5), settings.kind
+        penalty = float(torch.as_tensor(weighting.penalty()).detach())
+        assert penalty == pytest.approx(float((PRESET_6 * 2 * s_6).sum()), abs=1e-5)
+
+
+@pytest.mark.parametrize("settings", ALL, ids=kinds)
+def test_a_loss_beside_the_channels_pulls_as_a_channel_of_its_size_does(settings):
+    """At the start: a reconstruction as large as a channel, of the same weight, has that channel's slope."""
+    weighting = settings.build(PRESET)
+    for size in (0.01, 1.0, 50.0):
+        parts_6 = torch.full((6,), size, requires_grad=True)
+        beside = torch.tensor(size, requires_grad=True)
+        (weighting(parts_6).sum() + weighting.beside(beside, weight=2.0)).backward()
+        assert float(beside.grad) == pytest.approx(float(parts_6.grad[0]), rel=1e-5)
+    expected = 2 * math.log(51) if settings.kind == "log_normalized" else 100
+    assert float(weighting.beside(torch.tensor(50.0), 2.0)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("settings", [RateSettings(3), InverseLossSettings()], ids=kinds)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_epoch_that_is_not_finite_decides_nothing(settings, bad):
+    weighting = settings.build(ChannelWeights())
+    for epoch in range(6):
+        weighting.on_epoch(torch.tensor([1.0, 0.6**epoch, 0.97**epoch, 1.0, 1.0, 1.0]))
+    before = weighting.weights_6.clone()
+    assert not torch.equal(before, torch.ones(6))
+    for _ in range(3):
+        weighting.on_epoch(torch.tensor([bad, 1.0, 1.0, 1.0, 1.0, 1.0]))
+        assert torch.equal(weighting.weights_6, before)
 
 
 @pytest.mark.parametrize("settings", ALL, ids=kinds)

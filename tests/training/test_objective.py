@@ -14,10 +14,14 @@ from emitter.losses.channel_weights import ChannelWeights
 from emitter.losses.detection.bce import BCESettings
 from emitter.losses.mixture import MixtureSettings
 from emitter.losses.ppxyzb import PPXYZBSettings
+from emitter.losses.reconstruction import ReconstructionSettings
 from emitter.losses.scale_warmup import ScaleWarmupSettings
 from emitter.losses.set_matching import SetMatchingSettings
 from emitter.losses.weighting.gradient_norm import GradientNormSettings
+from emitter.losses.weighting.inverse_loss import InverseLossSettings
+from emitter.losses.weighting.log_normalized import LogNormalizedSettings
 from emitter.losses.weighting.rate import RateSettings
+from emitter.losses.weighting.static import StaticSettings
 from emitter.losses.weighting.uncertainty import UncertaintySettings
 from emitter.psf.gaussian import GaussianSettings
 from emitter.simulation.simulator import Simulator
@@ -27,6 +31,14 @@ from emitter.training.module import EmitterModule
 from emitter.training.objective import Objective
 from emitter.training.settings import BudgetSettings
 
+WEIGHTINGS = [
+    StaticSettings(),
+    RateSettings(1),
+    InverseLossSettings(),
+    GradientNormSettings(),
+    UncertaintySettings(),
+    LogNormalizedSettings(),
+]
 WEIGHTS = ChannelWeights(2, 1, 0.5, 1.5, 1, 3)
 
 
@@ -39,7 +51,8 @@ def scene(settings=SETTINGS):
 
 
 def test_it_is_the_weighted_sum_over_scales_and_channels():
-    settings = replace(SETTINGS, channel_weights=WEIGHTS, scale_warmup=ScaleWarmupSettings(steps=10))
+    warmup = ScaleWarmupSettings(steps=10)
+    settings = replace(SETTINGS, channel_weights=WEIGHTS, scale_warmup=warmup, weighting=StaticSettings())
     objective, maps, sample, made = scene(settings)
     outcome = objective(maps, sample, torch.ones(3, dtype=torch.bool), step=5, progress=0.0)
     loss = PPXYZBSettings().build(BCESettings())
@@ -50,7 +63,39 @@ def test_it_is_the_weighted_sum_over_scales_and_channels():
         )
         expected += scale_weight * sum(w * part for w, part in zip(WEIGHTS.per_channel(), parts, strict=True))
     assert float(outcome.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
-    assert float(outcome.shares(objective.weighting.effective_6()).sum()) == pytest.approx(1, rel=1e-5)
+    assert float(outcome.preset_loss) == pytest.approx(float(outcome.total.detach()), rel=1e-5)
+    assert float(outcome.shares().sum()) == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("error", ["none", "poisson"])
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=lambda s: s.kind)
+def test_shares_are_those_of_what_is_added_up(weighting, error):
+    reconstruction = ReconstructionSettings(error, weight=3.0)
+    settings = replace(SETTINGS, channel_weights=WEIGHTS, weighting=weighting, reconstruction=reconstruction)
+    objective, maps, sample, _ = scene(settings)
+    outcome = objective(maps, sample, torch.ones(3, dtype=torch.bool), step=0, progress=0.0)
+    total = float(outcome.total.detach() - objective.weighting.penalty())
+    added = outcome.contributions_7.detach()
+    assert total == pytest.approx(float(added.sum()), rel=1e-5)
+    assert outcome.shares().tolist() == pytest.approx((added[:6] / total).tolist(), rel=1e-5)
+    preset_7 = torch.tensor([*WEIGHTS.per_channel(), 3.0])
+    found = 0.0 if outcome.reconstruction is None else float(outcome.reconstruction.detach())
+    losses_7 = torch.cat((outcome.parts_6.detach(), torch.tensor([found])))
+    assert (found > 0) == (error != "none")
+    assert float(outcome.preset_loss) == pytest.approx(float((preset_7 * losses_7).sum()), rel=1e-5)
+    logarithmic = isinstance(weighting, LogNormalizedSettings)
+    expected = preset_7 * (torch.log(1 + losses_7) if logarithmic else losses_7)
+    assert added.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_a_locked_scale_may_overflow():
+    settings = replace(SETTINGS, scale_warmup=ScaleWarmupSettings("none", active_from_epoch=(0, 1)))
+    objective, maps, sample, _ = scene(settings)
+    locked = torch.full_like(maps[1], 1e25).requires_grad_()
+    outcome = objective([maps[0], locked], sample, torch.ones(3, dtype=torch.bool), step=0, progress=0.0)
+    outcome.total.backward()
+    assert torch.isinf(outcome.parts_KB6).any() and torch.isfinite(outcome.total)
+    assert not locked.grad.any()
 
 
 def test_a_dropped_image_weighs_nothing():

@@ -38,8 +38,16 @@ class Weighting(nn.Module, ABC):
         self.mean_over_ranks: Callable[[Tensor], Tensor] = lambda values: values  # the trainer's, in a fit
 
     def forward(self, parts_6: Tensor) -> Tensor:
-        """The loss, a scalar, from the channels' parts."""
-        return (self.effective_6() * parts_6).sum()
+        """What each channel contributes to the loss, (6,), from the channels' parts."""
+        return self.effective_6() * parts_6
+
+    def beside(self, loss: Tensor, weight: float) -> Tensor:
+        """What a loss that is of no channel (the reconstruction's) contributes, a scalar."""
+        return weight * loss
+
+    def penalty(self) -> Tensor | float:
+        """What the weighting itself adds to the loss, whatever the parts."""
+        return 0.0
 
     def effective_6(self) -> Tensor:
         """The weights in force."""

@@ -19,11 +19,13 @@ class PartsHistory(nn.Module):
         self.register_buffer("values_E6", torch.zeros(length, N_CHANNELS))
         self.register_buffer("count", torch.zeros((), dtype=torch.long))  # epochs seen in all
 
-    def add(self, parts_6: Tensor) -> None:
-        """One more epoch; the oldest falls out. Parts that are not finite are left out."""
-        if bool(torch.isfinite(parts_6).all()):
-            self.values_E6.copy_(torch.cat((self.values_E6[1:], parts_6.detach()[None])))
-            self.count += 1
+    def add(self, parts_6: Tensor) -> bool:
+        """One more epoch; the oldest falls out. Parts that are not finite are left out: whether these were added."""
+        if not bool(torch.isfinite(parts_6).all()):
+            return False
+        self.values_E6.copy_(torch.cat((self.values_E6[1:], parts_6.detach()[None])))
+        self.count += 1
+        return True
 
     def last(self, n: int, before: int = 0) -> Tensor:
         """Mean over the last ``n`` epochs that are known, ``before`` of the newest left out, (6,)."""

@@ -48,8 +48,7 @@ class InverseLossWeighting(Weighting):
 
     def on_epoch(self, parts_6: Tensor) -> None:
         """One step towards the inverse of the recent losses."""
-        self.history.add(parts_6)
-        if not int(self.history.count):
+        if not self.history.add(parts_6):
             return
         recent_6 = self.history.last(self.settings.window_epochs).clamp(min=0)
         goal_6 = bounded(self.preset_6 / (recent_6 + EPS), self.preset_6)

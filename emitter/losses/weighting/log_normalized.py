@@ -1,4 +1,4 @@
-"""loss = Σ w_c log(1 + L_c): a channel's pull, w / (1 + L), falls as its loss grows.
+"""loss = Σ w_c log(1 + L_c): a channel's pull, w / (1 + L), falls as its loss grows. So does the reconstruction's.
 
 A part below 0 (a log-likelihood may be) counts as it is: the slope there is that of log(1 + L) at 0.
 """
@@ -30,9 +30,18 @@ class LogNormalizedWeighting(Weighting):
     """Logarithms of the parts."""
 
     def forward(self, parts_6: Tensor) -> Tensor:
-        """The loss, with the slopes of the parts' mean over the ranks; the log shows them as weights."""
-        mean_6 = self.mean_over_ranks(parts_6.detach())
-        self.weights_6 = self.preset_6 / (1 + mean_6.clamp(min=0))
-        value = (self.preset_6 * (torch.log1p(mean_6.clamp(min=0)) + mean_6.clamp(max=0))).sum()
-        linear = (self.weights_6 * parts_6).sum()
-        return value + linear - linear.detach()
+        """Σ of it is the loss. The log shows the slopes as weights."""
+        value_6, slope_6 = self._logarithm(parts_6)
+        self.weights_6 = self.preset_6 * slope_6
+        return self.preset_6 * value_6
+
+    def beside(self, loss: Tensor, weight: float) -> Tensor:
+        """weight · log(1 + loss): added as it is, a loss would outweigh the channels' logarithms."""
+        return weight * self._logarithm(loss)[0]
+
+    def _logarithm(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """log(1 + L) of the losses' mean over the ranks, and its slope there, which is the gradient's on every rank."""
+        mean = self.mean_over_ranks(losses.detach())
+        slope = 1 / (1 + mean.clamp(min=0))
+        value = torch.log1p(mean.clamp(min=0)) + mean.clamp(max=0)
+        return value + slope * (losses - losses.detach()), slope

@@ -1,7 +1,8 @@
 """Weights that follow the rate of learning: a channel that stands still gets more, one that falls fast less.
 
 Every ``window_epochs`` (10) epochs the mean of the last 10 is held against the mean of the 10 before: above 0.95 times
-it the weight is multiplied by 1.1, below 0.8 times by 0.9, then all are bounded and brought to the preset's sum.
+it the weight is multiplied by 1.1, below 0.8 times by 0.9, then all are bounded and brought to the preset's sum. The
+first decision falls after two windows: at step 1000 with epochs of 50 steps.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class RateWeighting(Weighting):
         """Judge, once every window."""
         settings = self.settings
         window = settings.window_epochs
-        self.history.add(parts_6)
+        if not self.history.add(parts_6):
+            return  # what was judged is not judged again
         seen = int(self.history.count)
         if seen < 2 * window or seen % window:
             return

@@ -44,9 +44,12 @@ class UncertaintyWeighting(Weighting):
         return _BOUND * torch.tanh(self.raw_6 / _BOUND)
 
     def forward(self, parts_6: Tensor) -> Tensor:
-        """The loss with its penalty on large σ."""
-        s_6 = self._log_sigma_6()
-        return (self.preset_6 * (torch.exp(-2 * s_6) * parts_6 + 2 * s_6)).sum()
+        """preset · exp(−2 s) · L."""
+        return self.preset_6 * torch.exp(-2 * self._log_sigma_6()) * parts_6
+
+    def penalty(self) -> Tensor:
+        """Σ preset · 2 s, on large σ."""
+        return (self.preset_6 * 2 * self._log_sigma_6()).sum()
 
     def effective_6(self) -> Tensor:
         """preset · exp(−2 s)."""
