@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from emitter.app.schema import to_plain
 from emitter.app.train_settings import Settings, saved_settings
@@ -13,8 +13,10 @@ from emitter.core.errors import EmitterError
 from emitter.inference.bundle import KEY, read_checkpoint
 from emitter.training.checkpoints import FOLDER, last_state
 from emitter.training.comparison import CONFIG, ERROR, PRUNED
-from emitter.training.fit import TrainerSettings
+from emitter.training.fit import LoggerSettings, TrainerSettings
 from emitter.training.module import NOTHING_FOUND
+
+Machine = TypeVar("Machine", TrainerSettings, LoggerSettings)
 
 BEST = "best.ckpt"
 # may differ from one life to the next
@@ -50,7 +52,7 @@ def new(settings: Settings) -> Life:
 
 
 def resumed(settings: Settings, run_dir: Path, given: Collection[str] = ()) -> Life:
-    """A run goes on where it stopped, with the settings that it began with, but for the machine and the logger.
+    """A run goes on where it stopped, as it began; only the machine and the logger may be given anew.
 
     ``given``: dotted names of the settings that the command line gives.
 
@@ -75,10 +77,14 @@ def resumed(settings: Settings, run_dir: Path, given: Collection[str] = ()) -> L
             f"the run in '{run_dir}' goes on with the settings that it began with, and {other}: leave it out, or "
             f"begin a new run (init_from={run_dir} takes its weights)"
         )
-    # one of a sweep stays one
-    logger = replace(settings.logger, group=settings.logger.group or began.logger.group)
-    sweep = settings.sweep if began.sweep.folder is None else began.sweep
-    life = _next_life(began, replace(settings, run_dir=run_dir, logger=logger, sweep=sweep), checkpoint)
+    now = replace(
+        settings,
+        run_dir=run_dir,
+        trainer=_given_or_kept(settings.trainer, began.trainer, "trainer", given),
+        logger=_given_or_kept(settings.logger, began.logger, "logger", given),
+        sweep=settings.sweep if began.sweep.folder is None else began.sweep,  # one of a sweep stays one
+    )
+    life = _next_life(began, now, checkpoint)
     (run_dir / ERROR).unlink(missing_ok=True)
     return life
 
@@ -119,6 +125,13 @@ def _stay_failed(error: Path, settings: Settings) -> None:
     if error.is_file() and not settings.sweep.retry_failed:
         raise EmitterError(error.read_text().strip())
     error.unlink(missing_ok=True)
+
+
+def _given_or_kept(now: Machine, began: Machine, where: str, given: Collection[str]) -> Machine:
+    """Settings as the run began, but for those that the command line gives."""
+    names = (field.name for field in fields(began))
+    anew = {name for name in names if any(_overlap(f"{where}.{name}", one) for one in given)}
+    return replace(began, **{name: getattr(now, name) for name in anew})
 
 
 def _next_life(began: Settings, settings: Settings, checkpoint: Path) -> Life:

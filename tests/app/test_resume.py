@@ -143,6 +143,15 @@ def test_a_resumed_run_takes_its_machine_and_its_logger_from_the_command_line(tm
     assert life.settings.training == began.training  # the rest is only the default of the configuration
 
 
+def test_a_resumed_run_keeps_the_machine_and_the_logger_that_are_not_given(tmp_path) -> None:
+    left_behind(tmp_path / "a", 2, "trainer.devices=2", "trainer.timeout_minutes=3", "logger.wandb=off")
+    life = resumed(
+        of_user(tmp_path, "trainer.timeout_minutes=7"), tmp_path / "a", {"trainer.timeout_minutes"}
+    )
+    machine = life.settings.trainer
+    assert (machine.devices, machine.timeout_minutes, life.settings.logger.wandb) == (2, 7, "off")
+
+
 def test_what_a_command_line_gives() -> None:
     names = given(["+a.b=1", "~c", "weighting=static", "psf=gaussian", "launcher=slurm_nodes"], conf_dir())
     assert {"a.b", "c", "training.weighting", "psf"} <= names
@@ -160,7 +169,7 @@ def test_a_run_of_a_sweep_that_is_resumed_stays_one_of_it(tmp_path) -> None:
     assert not (tmp_path / "0" / "error.txt").exists()  # or the table would call it failed
 
 
-@pytest.mark.parametrize("go_on", [in_sweep, lambda one: resumed(one, one.run_dir)])
+@pytest.mark.parametrize("go_on", [in_sweep, lambda one: resumed(one, one.run_dir, {"trainer"})])
 def test_another_number_of_processes_is_refused(tmp_path, go_on) -> None:
     left_behind(tmp_path / "0", 2, "trainer.devices=2")
     with pytest.raises(
