@@ -31,6 +31,7 @@ ROOMS_OF = {
     "omegaconf": {"app"},
     "pytorch_lightning": {"training"},
     "lightning": {"training"},
+    "lightning_fabric": {"training"},
     "wandb": {"training"},
     "torchmetrics": {"metrics", "training"},
 }

@@ -20,8 +20,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from emitter.app.launch import log_handler
-from emitter.app.rank_watch import ended_with_the_first
 from emitter.core.errors import EmitterError
+from emitter.training.rank_watch import ended_with_the_first
 
 _MODULE = "emitter.app.ranks"
 _SET_BY_LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

@@ -17,9 +17,9 @@ from lightning_fabric.strategies.launchers import subprocess_script
 from lightning_fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 from tiny import ROOT, TINY, same_weights, train
 
-from emitter.app import rank_watch
 from emitter.app.ranks import is_first, main, other_ranks_train
 from emitter.core.errors import EmitterError
+from emitter.training import rank_watch
 
 
 def test_every_rank_of_a_sweep_trains_the_run_of_the_first(tmp_path) -> None:
