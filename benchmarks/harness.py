@@ -227,7 +227,9 @@ class Run:
         if not (self.folder / "trained").is_file():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            validation = (f"training.validation.{one}" for one in ("times=1", "samples=128", "pictures=false"))
+            validation = (
+                f"training.validation.{one}" for one in ("times=1", "samples=128", "pictures=false")
+            )
             common = (*validation, "logger.wandb=off")
             budget = (f"budget.steps={steps}", f"training.seed={self.seed}", f"run_dir={self.folder}")
             _command("train.py", *overrides, *common, *budget, log=self.folder / "train.log")

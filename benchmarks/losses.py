@@ -109,7 +109,8 @@ def main() -> None:
             for variant in STUDIES[study]
         }
         if any(found for name, found in rows.items() if name != BASE.name):
-            print(f"\n{table(study, rows, SCORES)}", flush=True)
+            title = f"{study}: {conditions_of(study).name}, {seconds(study):g} CPU-s"
+            print(f"\n{table(title, rows, SCORES)}", flush=True)
 
 
 if __name__ == "__main__":

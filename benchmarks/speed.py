@@ -1,0 +1,128 @@
+"""Frames per CPU-second and a training step's CPU time: the networks against the unet baseline in one run.
+
+python benchmarks/speed.py                        # var_tiny and var_base against unet
+python benchmarks/speed.py --models var_tiny
+
+One thread and CPU time: the machine may be busy with other things. Every model is timed in turns with the baseline, and
+ratios are of the least times of each. "as shipped" is the baseline on windows of three frames, each window's features
+computed anew, in float32 and torch's default layout; "alike" gives it what the others have: features once for every
+frame, channels_last, and bfloat16 where the processor has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from harness import Stepper
+from torch import Tensor
+
+from emitter.core.precision import has_fast_bfloat16
+from emitter.models.network import EmitterNetwork
+
+BASELINE = "unet"
+BLOCKS = {64: (48, 7), 512: (4, 3)}  # side in pixels: frames of a block, rounds of it
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive frames, and the frames from which each is predicted."""
+
+    frames_FHW: Tensor
+    window_BT: Tensor
+
+    @classmethod
+    def of(cls, side: int, n_frames: int) -> Block:
+        """Noise, with a frame's neighbours on both sides; those at the ends have themselves."""
+        generator = torch.Generator().manual_seed(0)
+        frames_FHW = torch.rand(n_frames, side, side, generator=generator) * 100
+        place_B = torch.arange(n_frames)
+        window_BT = torch.stack([(place_B + step).clamp(0, n_frames - 1) for step in (-1, 0, 1)], dim=1)
+        return cls(frames_FHW, window_BT)
+
+
+def stepper_of(model: str) -> Stepper:
+    """A training of the quick start with this model."""
+    torch.manual_seed(0)
+    return Stepper.of((f"model={model}",))
+
+
+def cached(network: EmitterNetwork, block: Block) -> Work:
+    """Features once for every frame, channels_last, bfloat16 where it is fast."""
+    bf16 = has_fast_bfloat16("cpu")
+
+    def predict() -> Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return network.forward_movie(block.frames_FHW, block.window_BT)[-1]
+
+    return predict
+
+
+def as_shipped(network: EmitterNetwork, block: Block) -> Work:
+    """Every window for itself, float32, torch's default layout."""
+    plain = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+    def predict() -> Tensor:
+        with torch.inference_mode():
+            return plain(block.frames_FHW[block.window_BT])[-1]
+
+    return predict
+
+
+def in_turns(works: list[Work], rounds: int = 7) -> list[float]:
+    """Least CPU-seconds of each."""
+    seconds = [float("inf")] * len(works)
+    for _ in range(rounds):
+        for i, work in enumerate(works):
+            start = time.process_time()
+            work()
+            seconds[i] = min(seconds[i], time.process_time() - start)
+    return seconds
+
+
+def inference_rows(models: list[str]) -> list[str]:
+    """Frames per CPU-second and the ratios to both baselines."""
+    rows = []
+    for side, (n_frames, rounds) in BLOCKS.items():
+        block = Block.of(side, n_frames)
+        for model in models:
+            network = stepper_of(model).bundle.network.eval()
+            baseline, alike = (stepper_of(BASELINE).bundle.network.eval() for _ in range(2))
+            own, shipped, same = in_turns(
+                [cached(network, block), as_shipped(baseline, block), cached(alike, block)], rounds
+            )
+            rate = n_frames / own
+            rows.append(f"| {model}, {side}×{side} | {rate:.3g} | {shipped / own:.1f} | {same / own:.1f} |")
+    return [
+        "| network | frames per CPU-s | × unet as shipped | × unet alike |",
+        "| --- | --- | --- | --- |",
+        *rows,
+    ]
+
+
+def training_rows(models: list[str]) -> list[str]:
+    """A step of 16 images of 40×40."""
+    rows = []
+    for model in models:
+        own, baseline = in_turns([stepper_of(model).whole_step, stepper_of(BASELINE).whole_step])
+        rows.append(f"| {model} | {1000 * own:.0f} ms | {baseline / own:.1f} |")
+    return ["| training | CPU time of a step | × unet |", "| --- | --- | --- |", *rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["var_tiny", "var_base"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for lines in (inference_rows(arguments.models), training_rows(arguments.models)):
+        print("\n".join(lines), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
