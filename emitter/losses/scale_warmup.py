@@ -51,6 +51,17 @@ class ScaleWarmupSettings:
         )
 
 
+def never_active(
+    settings: ScaleWarmupSettings, total_steps: int, epoch_steps: int
+) -> list[tuple[int, float]]:
+    """Scales that are still locked at the last step of a run, each with its activation epoch."""
+    return [
+        (scale, epoch)
+        for scale, epoch in enumerate(settings.active_from_epoch)
+        if epoch * epoch_steps >= total_steps
+    ]
+
+
 def scale_weights(
     settings: ScaleWarmupSettings, step: int, n_scales: int, epoch_steps: int
 ) -> tuple[float, ...]:

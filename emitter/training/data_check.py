@@ -20,6 +20,7 @@ from emitter.io.movies import Movie, open_movie
 from emitter.plots.data_check import SimulatedData
 from emitter.simulation.camera import MAX_ADU, Camera
 from emitter.simulation.simulator import Domain, Sample, Simulator
+from emitter.training.diagnosis import Advice
 
 FIRST_INDEX = 1 << 40  # of the samples looked at: beyond those of any training
 MIN_WEIGHTED_SHARE = 0.0005  # of foreground times its weight; at 0.0015 with weight 1 trainings are healthy
@@ -53,7 +54,7 @@ class DataReport:
 
     n_samples: int
     foreground_share: float
-    foreground_weight: float
+    foreground_weight: float | None
     region_share: float
     lost_share: float
     emitters_mean: float
@@ -73,16 +74,16 @@ class DataReport:
     n_non_finite: int
     n_not_binary: int
     data: SimulatedData
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Advice, ...] = ()
 
     def summary_lines(self) -> list[str]:
         """For the log; the warnings are not in it."""
         share = self.foreground_share
         every = f" (1 of {1 / share:.0f})" if share > 0 else ""
         return [
-            f"foreground: {100 * share:.2g} % of the cells hold an emitter{every} and weigh "
-            f"{self.foreground_weight:g} × an empty one in the detection loss; {100 * self.region_share:.2g} % train "
-            f"photons, x, y, z; {100 * self.lost_share:.2g} % of the emitters share a cell with a brighter one",
+            f"foreground: {100 * share:.2g} % of the cells hold an emitter{every} {_weight_in_words(self)}; "
+            f"{100 * self.region_share:.2g} % train photons, x, y, z; {100 * self.lost_share:.2g} % of the emitters "
+            "share a cell with a brighter one",
             f"emitters per frame: {self.emitters_mean:.1f} ({self.emitters_min} to {self.emitters_max}), "
             f"{100 * self.empty_share:.0f} % of the frames empty",
             f"photons per emitter: {_listed(self.photons_quantiles)}; brightest pixel {self.peak_snr_median:.1f} times "
@@ -101,7 +102,7 @@ class MovieComparison:
 
     simulated: tuple[float, ...]
     movie: tuple[float, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Advice, ...]
 
     def summary_lines(self) -> list[str]:
         """For the log; the warnings are not in it."""
@@ -135,7 +136,7 @@ class _Tally:
 def check_data(
     simulator: Simulator,
     seed: int,
-    foreground_weight: float,
+    foreground_weight: float | None,
     region_cells: int = 1,
     n_samples: int = 64,
     cell_px: float = 1.0,
@@ -145,7 +146,8 @@ def check_data(
     Args:
         simulator: of the training; its device is used.
         seed: of the training; the samples have indices that no training reaches.
-        foreground_weight: how much more an emitter's cell weighs than an empty one in the detection loss.
+        foreground_weight: how much more an emitter's cell weighs than an empty one in the detection loss; None where
+            there is no such weight.
         region_cells: 1 or 3, as in the loss.
         n_samples: how many.
         cell_px: side of the finest scale's cells.
@@ -231,7 +233,7 @@ def _picked(frames_HW: Tensor) -> Tensor:
     return frames_HW[..., ::step, ::step]
 
 
-def _report(tally: _Tally, example: _Example, foreground_weight: float) -> DataReport:
+def _report(tally: _Tally, example: _Example, foreground_weight: float | None) -> DataReport:
     """The report, as yet without warnings."""
     n_emitters = int(tally.emitters_B.sum())
     frame_min_adu, frame_max_adu = _quantiles(tally.extremes_adu, (0.0, 1.0))
@@ -268,48 +270,74 @@ def _report(tally: _Tally, example: _Example, foreground_weight: float) -> DataR
     )
 
 
-def _frame_warnings(report: DataReport) -> Iterator[str]:
+def _weight_in_words(report: DataReport) -> str:
+    """What an emitter's cell weighs in the detection loss, and what it usually does at this share."""
+    if report.foreground_weight is None:
+        return "(this detection loss does not weigh cells one by one)"
+    low, high = usual_foreground_weights(report.foreground_share)
+    return (
+        f"and weigh {report.foreground_weight:g} × an empty one in the detection loss (usual at this share: {low} to "
+        f"{high}; 1 keeps the probability of bce calibrated)"
+    )
+
+
+def _frame_warnings(report: DataReport) -> Iterator[Advice]:
     if report.n_non_finite:
-        yield (
+        yield Advice(
+            "data_not_finite",
             f"{report.n_non_finite} numbers of the simulated frames and targets are NaN or infinite: check the PSF's "
-            "file (psf.file), camera.calibration and simulation.flux"
+            "file (psf.file), camera.calibration and simulation.flux",
         )
     if report.n_not_binary:
-        yield (
+        yield Advice(
+            "data_not_binary",
             f"{report.n_not_binary} cells of the detection target are neither 0 nor 1: detection would be trained on "
-            "something else than emitters, check emitter/core/encoding.py"
+            "something else than emitters, check emitter/core/encoding.py",
         )
     if report.saturated_share > SATURATED_SHARE:
-        yield (
+        yield Advice(
+            "data_saturated",
             f"{100 * report.saturated_share:.1f} % of the simulated pixels are saturated at {MAX_ADU:.0f} ADU: check "
-            "camera.baseline_adu, camera.e_per_adu, camera.em_gain and simulation.flux"
+            "camera.baseline_adu, camera.e_per_adu, camera.em_gain and simulation.flux",
         )
     if report.constant_share > CONSTANT_SHARE:
-        yield (
+        yield Advice(
+            "data_constant",
             f"{100 * report.constant_share:.1f} % of the simulated frames are constant: nothing can be learnt from "
-            "them, check camera.e_per_adu (electrons of one count) and simulation.background"
+            "them, check camera.e_per_adu (electrons of one count) and simulation.background",
         )
     if report.peak_snr_median < MIN_PEAK_SNR:
         times = np.ceil(_GOOD_PEAK_SNR / max(report.peak_snr_median, 1e-4))
-        yield (
+        yield Advice(
+            "data_dim",
             f"the median emitter's brightest pixel is {report.peak_snr_median:.2g} times its background's noise: most "
             "emitters cannot be seen, raise simulation.flux.mean (flux.range for distribution=uniform) about "
-            f"{times:.0f} times or lower simulation.background"
+            f"{times:.0f} times or lower simulation.background",
         )
 
 
-def _foreground_warnings(report: DataReport, cell_um2: float) -> Iterator[str]:
+def _foreground_warnings(report: DataReport, cell_um2: float) -> Iterator[Advice]:
     """Only of maps in which nearly every frame is empty: every emitter map is far below the 2 % that are usually asked
     for, and at 0.15 % to 1.4 % with weight 1 trainings are healthy, with calibrated probabilities."""
     share, weight = report.foreground_share, report.foreground_weight
-    if share * weight < MIN_WEIGHTED_SHARE:
-        low, high = usual_foreground_weights(share)
-        yield (
-            f"{100 * share:.2g} % of the cells hold an emitter and weigh {weight:g} × an empty one: nearly all that "
-            "the network sees is empty, raise simulation.density_per_um2 to about "
-            f"{MIN_WEIGHTED_SHARE / weight / cell_um2:.2g} or with detection=bce give training.detection.pos_weight "
-            f"(with weighted or combined training.detection.foreground_weight) {low} to {high}"
-        )
+    known = 1.0 if weight is None else weight
+    if share * known >= MIN_WEIGHTED_SHARE:
+        return
+    holds = f"{100 * share:.2g} % of the cells hold an emitter"
+    empty = (
+        "nearly all that the network sees is empty, raise simulation.density_per_um2 to about "
+        f"{MIN_WEIGHTED_SHARE / known / cell_um2:.2g}"
+    )
+    if weight is None:
+        yield Advice("data_empty", f"{holds}: {empty}")
+        return
+    low, high = usual_foreground_weights(share)
+    yield Advice(
+        "data_empty",
+        f"{holds} and weigh {weight:g} × an empty one: {empty} or with detection=bce give "
+        "training.detection.pos_weight "
+        f"(with weighted or combined training.detection.foreground_weight) {low} to {high}",
+    )
 
 
 def usual_foreground_weights(share: float) -> tuple[int, int]:
@@ -352,29 +380,32 @@ def compare_with_movie(report: DataReport, movie_pixels_P: np.ndarray) -> MovieC
     return MovieComparison(report.pixel_quantiles, movie, warnings)
 
 
-def _background_warnings(report: DataReport, median: float) -> Iterator[str]:
+def _background_warnings(report: DataReport, median: float) -> Iterator[Advice]:
     low, high = report.sample_background
     if median < -1:
-        yield (
+        yield Advice(
+            "data_movie_baseline",
             f"the movie's median pixel is {median:.1f} photons, below zero: camera.baseline_adu is not this movie's, "
-            "give the counts of its dark frames"
+            "give the counts of its dark frames",
         )
     elif _outside(median, low, high, BACKGROUND_FACTOR):
-        yield (
+        yield Advice(
+            "data_movie_background",
             f"the movie's median pixel is {_short(median)} photons and the simulated samples' {_short(low)} to "
             f"{_short(high)}: give simulation.background=[{_short(median / 2, 2)},{_short(median * 2, 2)}], or the "
-            "movie's camera.baseline_adu"
+            "movie's camera.baseline_adu",
         )
 
 
-def _bright_warnings(report: DataReport, bright: float) -> Iterator[str]:
+def _bright_warnings(report: DataReport, bright: float) -> Iterator[Advice]:
     low, high = report.sample_bright
     if _outside(bright, low, high, BRIGHT_FACTOR):
         times = bright / (low if bright < low else high)
-        yield (
+        yield Advice(
+            "data_movie_brightness",
             f"the brightest pixels (99.9 %) are {_short(bright)} photons above the median in the movie and "
             f"{_short(low)} to {_short(high)} in the simulated samples: change simulation.flux.mean (flux.range for "
-            f"distribution=uniform) about {_short(times, 2)} times, or check camera.e_per_adu and camera.em_gain"
+            f"distribution=uniform) about {_short(times, 2)} times, or check camera.e_per_adu and camera.em_gain",
         )
 
 

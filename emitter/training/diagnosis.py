@@ -185,10 +185,10 @@ class Diagnosis:
         if non_finite or not (math.isfinite(loss) and math.isfinite(total_norm)):
             return self._new(self._non_finite(f"step {step}", non_finite, loss))
         findings = [
+            *self._exploding(step, loss),
             *self._vanishing(step, gradient_norms),
             *self._starving(step, gradient_norms),
             *self._clipping(step, total_norm / clip_norm, clip_norm),
-            *self._exploding(step, loss),
         ]
         return self._new(findings)
 
@@ -221,9 +221,13 @@ class Diagnosis:
         return []
 
     def _new(self, findings: Iterator[Advice] | list[Advice]) -> list[Advice]:
-        """Those that were not given before."""
-        fresh = [advice for advice in findings if advice.name not in self._memory.given]
-        self._memory.given += [advice.name for advice in fresh]
+        """Those that were not given before, and are not what an explosion has left: no other model mends that."""
+        given, fresh = self._memory.given, []
+        for advice in findings:
+            follows = "exploding_loss" in given and advice.name != "non_finite"
+            if advice.name not in given and not follows:
+                given.append(advice.name)
+                fresh.append(advice)
         return fresh
 
     def _non_finite(self, where: str, count: int, loss: float) -> Iterator[Advice]:
@@ -291,15 +295,16 @@ class Diagnosis:
 
         Above by ``explosion_factor`` times the lowest running median, or times the range of the losses that it is
         the median of where that is larger: likelihoods pass through 0, and small batches of few emitters scatter.
+        Before there is such a median the probe samples' first loss stands for it: a run can explode in its first steps.
         """
         settings, memory = self.settings, self._memory
-        exploded = memory.lowest is not None and (
-            loss - memory.lowest > settings.explosion_factor * max(abs(memory.lowest), memory.spread)
-        )
-        memory.exploding = memory.exploding + 1 if exploded else 0
-        if memory.lowest is not None and memory.exploding >= settings.explosion_steps:
-            where = f"in {settings.explosion_steps} logged steps in a row up to step {step}"
-            yield _explosion(where, loss, memory.lowest)
+        before = memory.first_loss if memory.lowest is None else memory.lowest
+        if before is not None:
+            exploded = loss - before > settings.explosion_factor * max(abs(before), memory.spread)
+            memory.exploding = memory.exploding + 1 if exploded else 0
+            if memory.exploding >= settings.explosion_steps:
+                where = f"in {settings.explosion_steps} logged steps in a row up to step {step}"
+                yield _explosion(where, loss, before)
         memory.losses = [*memory.losses, loss][-settings.explosion_window :]
         middle = median(memory.losses)
         full = len(memory.losses) == settings.explosion_window

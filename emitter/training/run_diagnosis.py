@@ -1,7 +1,8 @@
 """The diagnosis within a run: data check before the first step, advice as it arises, pictures at every validation.
 
-Rank 0 does all of it, without a collective call. Numbers go to every logger, pictures and sentences to those that have
-a place for them; what is advised also stands on the terminal, once, and in ``report/diagnosis.md``.
+Rank 0 does all of it, without a collective call (what ends the run is found by all). Numbers go to every logger,
+pictures and sentences to those that have a place for them; what is advised also stands on the terminal, once, and in
+``report/diagnosis.md``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from torch import Tensor
 
 from emitter.core.channels import CHANNELS
 from emitter.core.decoding import decode
+from emitter.core.errors import require
 from emitter.losses.reconstruction import ReconstructionSettings, expected_frames
+from emitter.losses.scale_warmup import never_active
 from emitter.models.network import EmitterNetwork
 from emitter.plots.data_check import plot_data_check
 from emitter.plots.reconstruction import plot_reconstruction
@@ -49,9 +52,11 @@ class RunDiagnosis(pl.Callback):
         )
         self._advice: list[tuple[int, str, str]] = []  # step, name, sentence
         self._probe: Sample | None = None
+        self._scales_checked = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, EmitterModule)
+        self._check_scales(trainer, pl_module)
         if not trainer.is_global_zero:
             return
         self.simulator = self.simulator.to(pl_module.device)
@@ -65,6 +70,8 @@ class RunDiagnosis(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not self._scales_checked:
+            self._check_scales(trainer, pl_module)
         if not trainer.is_global_zero or not pl_module.stepped:
             return
         step, settings = trainer.global_step, pl_module.settings
@@ -110,11 +117,37 @@ class RunDiagnosis(pl.Callback):
             )
         self._write()
 
+    def _check_scales(self, trainer: pl.Trainer, module: EmitterModule) -> None:
+        """Once the run's length is known, on every rank: whether each scale becomes active within it.
+
+        Raises:
+            SettingsError: when the finest does not, which is the one that is decoded.
+        """
+        settings, total_steps = module.settings, module.total_steps
+        if total_steps is None:
+            return
+        self._scales_checked = True
+        advice = []
+        for scale, epoch in never_active(settings.scale_warmup, total_steps, settings.epoch_steps):
+            sentence = (
+                f"scale {scale} would become active at epoch {epoch:g} and the run ends at epoch "
+                f"{total_steps / settings.epoch_steps:g}: give it an earlier epoch in "
+                "training.scale_warmup.active_from_epoch, or a longer budget"
+            )
+            require(
+                scale < len(module.network.cells_px) - 1,
+                f"the finest {sentence}, or nothing that is decoded is trained",
+            )
+            advice.append(Advice("scale_never_active", sentence))
+        if trainer.is_global_zero:
+            self._say(trainer, trainer.global_step, advice, {})
+
     def _check_data(self, trainer: pl.Trainer, module: EmitterModule) -> None:
         """Before training: what is simulated, and against the user's movie."""
         settings = module.settings
         region = getattr(settings.loss, "region_cells", 1)
-        weight, cell_px = settings.detection.foreground_ratio, module.network.cells_px[-1]
+        weight = None if settings.loss.own_detection else settings.detection.foreground_ratio
+        cell_px = module.network.cells_px[-1]
         report = check_data(self.simulator, settings.seed, weight, region, cell_px=cell_px)
         lines, warnings, pixels_P = report.summary_lines(), list(report.warnings), None
         if self.movie is not None:
@@ -123,11 +156,10 @@ class RunDiagnosis(pl.Callback):
             lines += comparison.summary_lines()
             warnings += comparison.warnings
         with expendable(report_folder(self.run_dir) / "data_check.txt") as path:
-            path.write_text("\n".join([*lines, *(f"warning: {w}" for w in warnings)]) + "\n")
+            path.write_text("\n".join([*lines, *(f"warning: {w.sentence}" for w in warnings)]) + "\n")
         self._picture(trainer, "data_check", lambda path: plot_data_check(report.data, path, pixels_P))
         self.diagnosis.data_warnings = bool(warnings)
-        advice = [Advice(f"data_{i}", warning) for i, warning in enumerate(warnings, 1)]
-        self._say(trainer, trainer.global_step, advice, _data_numbers(report, len(warnings)))
+        self._say(trainer, trainer.global_step, warnings, _data_numbers(report, len(warnings)))
 
     def _epoch(self, trainer: pl.Trainer, module: EmitterModule, epoch: int) -> None:
         assert self._probe is not None
@@ -164,6 +196,10 @@ class RunDiagnosis(pl.Callback):
 
     def _picture(self, trainer: pl.Trainer, key: str, draw: Callable[[Path], object]) -> None:
         """In ``report/`` and in the loggers."""
+        module = trainer.lightning_module
+        assert isinstance(module, EmitterModule)
+        if not module.settings.validation.pictures:
+            return
         final = report_folder(self.run_dir) / f"{key}.png"
         drawn = False
         with expendable(final) as path:
@@ -256,10 +292,11 @@ def picture_reconstruction(module: EmitterModule, simulator: Simulator, path: Pa
 def _data_numbers(report: DataReport, n_warnings: int) -> dict[str, float]:
     numbers = {
         "data/foreground_share": report.foreground_share,
-        "data/foreground_weight": report.foreground_weight,
         "data/emitters_per_frame": report.emitters_mean,
         "data/empty_share": report.empty_share,
         "data/peak_snr_median": report.peak_snr_median,
         "data/warnings": float(n_warnings),
     }
+    if report.foreground_weight is not None:
+        numbers["data/foreground_weight"] = report.foreground_weight
     return {name: value for name, value in numbers.items() if math.isfinite(value)}  # no emitter, no signal

@@ -3,7 +3,7 @@
 import pytest
 
 from emitter.core.errors import SettingsError
-from emitter.losses.scale_warmup import ScaleWarmupSettings, scale_weights
+from emitter.losses.scale_warmup import ScaleWarmupSettings, never_active, scale_weights
 
 
 def test_scale_warmup_is_base_to_the_power_of_the_scale():
@@ -41,6 +41,15 @@ def test_a_locked_scale_has_no_weight_until_its_epoch():
     assert scale_weights(settings, 19, 3, 10) == (0.5, 0, 0)
     assert scale_weights(settings, 20, 3, 10) == (0.5, 0.5, 0)
     assert scale_weights(settings, 35, 3, 10) == (0.5, 0.5, 1)
+
+
+def test_scales_that_a_run_never_activates_are_known():
+    settings = ScaleWarmupSettings("none", active_from_epoch=(0, 35.9, 36, 100))
+    assert never_active(settings, 360, 10) == [(2, 36), (3, 100)]
+    for scale, _ in never_active(settings, 360, 10):
+        assert scale_weights(settings, 359, 4, 10)[scale] == 0
+    assert scale_weights(settings, 359, 4, 10)[1] > 0
+    assert never_active(ScaleWarmupSettings(), 1, 50) == []
 
 
 @pytest.mark.parametrize(

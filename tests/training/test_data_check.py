@@ -9,6 +9,10 @@ from PIL import Image
 from scipy.special import erf
 
 from emitter.core.errors import EmitterError
+from emitter.losses.detection.bce import BCESettings
+from emitter.losses.detection.focal import FocalSettings
+from emitter.losses.detection.overlap import DiceSettings, IoUSettings, TverskySettings
+from emitter.losses.detection.weighted import WeightedSettings
 from emitter.plots.data_check import plot_data_check
 from emitter.psf import build
 from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
@@ -152,12 +156,46 @@ def test_nearly_empty_frames_are_warned_of_unless_they_are_weighted():
     nearly_empty = sparse(0.01)  # 0.01 % of the pixels
     report = check_data(nearly_empty, 1, 1.0)
     assert len(report.warnings) == 1 and report.empty_share > 0.7
-    warning = report.warnings[0]
+    assert report.warnings[0].name == "data_empty"
+    warning = report.warnings[0].sentence
     assert "weigh 1 ×" in warning and "50 to 100" in warning and "training.detection.pos_weight" in warning
     assert "simulation.density_per_um2 to about 0.05 " in warning
-    assert "to about 0.2 " in check_data(nearly_empty, 1, 1.0, cell_px=0.5).warnings[0]
+    assert "to about 0.2 " in check_data(nearly_empty, 1, 1.0, cell_px=0.5).warnings[0].sentence
     assert check_data(nearly_empty, 1, 50.0).warnings == ()
     assert check_data(sparse(0.08), 1, 1.0).warnings == ()  # what is advised, and some
+
+
+@pytest.mark.parametrize(
+    ("detection", "weight"),
+    [
+        (BCESettings(pos_weight=2.0), 2.0),
+        (WeightedSettings(foreground_weight=20.0, background_weight=0.5), 40.0),
+        (FocalSettings(alpha=0.75), 3.0),
+        (DiceSettings(), None),
+        (IoUSettings(), None),
+        (TverskySettings(), None),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+def test_a_cells_weight_is_named_where_there_is_one(detection, weight):
+    assert detection.foreground_ratio == weight
+    report = check_data(QUICKSTART, 1, detection.foreground_ratio, n_samples=8)
+    line = report.summary_lines()[0]
+    if weight is None:
+        assert "does not weigh cells" in line and "×" not in line
+    else:
+        assert f"weigh {weight:g} ×" in line and "usual at this share: 50 to 100" in line
+
+
+def test_nearly_empty_frames_of_a_loss_without_such_a_weight():
+    only(check_data(sparse(0.01), 1, None), "data_empty", "simulation.density_per_um2 to about 0.05")
+    assert "weight" not in check_data(sparse(0.01), 1, None).warnings[0].sentence
+
+
+def test_the_usual_weight_is_said_for_the_share_that_is_measured():
+    crowded = check_data(sparse(10.0), 1, 1.0, n_samples=8)
+    assert 0.075 < crowded.foreground_share < 0.15
+    assert "usual at this share: 10 to 20" in crowded.summary_lines()[0] and crowded.warnings == ()
 
 
 def test_frames_without_any_emitter():
@@ -175,16 +213,16 @@ def test_usual_weights_are_the_published_ones(share, weights):
     assert usual_foreground_weights(share) == weights
 
 
-def only(report, *words: str) -> None:
-    assert len(report.warnings) == 1, report.warnings
-    assert all(word in report.warnings[0] for word in words), report.warnings
+def only(report, name: str, *words: str) -> None:
+    assert [warning.name for warning in report.warnings] == [name]
+    assert all(word in report.warnings[0].sentence for word in words), report.warnings
 
 
 def test_dim_emitters():
     dim = simulator(SimulationSettings(flux=FluxSettings(mean=100, std=30)))
     report = check_data(dim, 1, 1.0)
-    only(report, "simulation.flux.mean", "simulation.background")
-    times = float(report.warnings[0].split("about ")[1].split(" times")[0])
+    only(report, "data_dim", "simulation.flux.mean", "simulation.background")
+    times = float(report.warnings[0].sentence.split("about ")[1].split(" times")[0])
     brighter = simulator(SimulationSettings(flux=FluxSettings(mean=100 * times, std=30 * times)))
     assert check_data(brighter, 1, 1.0).warnings == ()
 
@@ -192,15 +230,15 @@ def test_dim_emitters():
 def test_saturated_frames():
     high = replace(SCMOS, baseline_adu=65400.0)
     report = check_data(simulator(camera=high), 1, 1.0)
-    only(report, "saturated", "camera.baseline_adu")
+    only(report, "data_saturated", "saturated", "camera.baseline_adu")
     assert 0.01 < report.saturated_share < 1
     full = check_data(simulator(camera=replace(SCMOS, baseline_adu=65534.0, read_noise_e=0.0)), 1, 1.0)
-    only(full, "saturated")  # and not also constant
+    only(full, "data_saturated")  # and not also constant
 
 
 def test_constant_frames():
     coarse = check_data(simulator(camera=replace(SCMOS, e_per_adu=1e6)), 1, 1.0)
-    only(coarse, "constant", "camera.e_per_adu")
+    only(coarse, "data_constant", "constant", "camera.e_per_adu")
     assert coarse.constant_share == 1.0
 
 
@@ -212,7 +250,7 @@ def test_numbers_that_are_not_finite(bad):
 
     report = check_data(Planted(QUICKSTART, plant), 1, 1.0, n_samples=16)
     assert report.n_non_finite == 2  # one in each chunk of eight
-    assert any("NaN or infinite" in warning for warning in report.warnings)
+    assert any("NaN or infinite" in warning.sentence for warning in report.warnings)
     assert all("nan" not in line for line in report.summary_lines())
 
 
@@ -226,7 +264,7 @@ def test_targets_that_are_not_binary(monkeypatch):
         return replace(targets, maps_B6HW=maps)
 
     monkeypatch.setattr(data_check, "encode", soft)
-    only(check_data(QUICKSTART, 1, 1.0, n_samples=8), "neither 0 nor 1")
+    only(check_data(QUICKSTART, 1, 1.0, n_samples=8), "data_not_binary", "neither 0 nor 1")
 
 
 def test_a_movie_of_the_same_microscope_is_told_nothing():
@@ -254,7 +292,7 @@ def test_a_movie_of_another_sample_is_told_apart(movie, words):
     report = check_data(QUICKSTART, 1, 1.0)
     comparison = compare_with_movie(report, movie_pixels(frames_of(simulator(movie)), QUICKSTART.camera))
     assert len(comparison.warnings) == 1, comparison.warnings
-    assert all(word in comparison.warnings[0] for word in words), comparison.warnings
+    assert all(word in comparison.warnings[0].sentence for word in words), comparison.warnings
 
 
 def test_a_movie_with_another_baseline():
@@ -262,7 +300,7 @@ def test_a_movie_with_another_baseline():
     pixels = movie_pixels(frames_of(QUICKSTART) - 600, QUICKSTART.camera)
     comparison = compare_with_movie(report, pixels)
     assert len(comparison.warnings) == 1
-    assert "below zero: camera.baseline_adu" in comparison.warnings[0]
+    assert "below zero: camera.baseline_adu" in comparison.warnings[0].sentence
 
 
 def test_movie_pixels_are_spread_over_the_movie_and_read_from_files(tmp_path):

@@ -177,6 +177,17 @@ def test_an_explosion_and_a_spike():
     assert scattered == []
 
 
+def test_an_explosion_in_the_first_steps_and_nothing_of_what_it_leaves():
+    """Before ten losses are known the untrained network's probe loss is the measure; the dead network is no news."""
+    diagnosis = new(scale_free=False)
+    assert epochs(diagnosis, lambda e: FIRST, 1) == []
+    advice = steps(diagnosis, lambda s: 1e14 if s < 300 else 5.0, flat(0.0, head=30.0), 60)
+    assert names(advice) == ["exploding_loss"] and "step 99" in advice[0].sentence
+    assert epochs(diagnosis, lambda e: FIRST, 40) == []
+    assert names(diagnosis.on_step(1, math.nan, {}, 1.0, 1.0, 0)) == ["non_finite"]
+    assert steps(new(), lambda s: 1e14, flat(1.0), 60) == []  # nothing is known of a run that begins there
+
+
 def test_a_probe_loss_far_above_the_untrained_networks_is_an_explosion_and_not_a_plateau():
     advice = epochs(new(), lambda e: {n: v * (30 if e > 4 else 1) for n, v in FIRST.items()})
     assert names(advice) == ["exploding_loss"]
@@ -191,6 +202,7 @@ def test_a_probe_loss_far_above_the_untrained_networks_is_an_explosion_and_not_a
         ({"z": 1.0}, "plateau_regression", "channel_weights=localization_focused"),
         ({"photons": 0.9}, "plateau_regression", "channel_weights=photometry_focused"),
         ({"background": 0.9}, "plateau_regression", "training.channel_weights.background"),
+        (dict.fromkeys(CHANNELS, 1.1), "plateau_learning_rate", "×5"),
         (dict.fromkeys(CHANNELS, 1.5), "plateau_learning_rate", "a third of"),
     ],
 )
@@ -296,8 +308,9 @@ def test_a_resumed_diagnosis_is_the_uninterrupted_one(cut):
 
 def test_advice_is_one_sentence_with_an_override():
     diagnosis = new(scale_free=False)
-    advice = steps(diagnosis, lambda s: 1e6 if s > 500 else 20.0, flat(1.0, stem=0.05, phi=0.0), 60)
-    advice += epochs(diagnosis, lambda e: FIRST) + diagnosis.on_step(1, math.nan, {}, 1.0, 1.0, 0)
+    advice = epochs(diagnosis, lambda e: FIRST)
+    advice += steps(diagnosis, lambda s: 1e6 if s > 500 else 20.0, flat(1.0, stem=0.05, phi=0.0), 60)
+    advice += diagnosis.on_step(1, math.nan, {}, 1.0, 1.0, 0)
     assert len(advice) == 6
     for one in advice:
         assert "\n" not in one.sentence and ". " not in one.sentence
@@ -316,10 +329,11 @@ def test_advice_is_one_sentence_with_an_override():
         ("vanishing_steps", 0),
         ("plateau_every", 0),
         ("plateau_window", 1),
+        ("rise", 1.0),
         ("part_low", 0.9),
         ("part_share", 1.0),
     ],
 )
 def test_wrong_settings_are_named(name, value):
-    with pytest.raises(SettingsError, match=f"diagnosis.{name}"):
+    with pytest.raises(SettingsError, match=f"DiagnosisSettings.{name}"):
         DiagnosisSettings(**{name: value})

@@ -119,7 +119,7 @@ def test_what_is_logged_is_what_is_documented(run_dir):
     in_some = {one for name, always in table.items() if not always for one in spelled_out(name)}
     logged = {name for _, name, _ in numbers(run_dir)}
     assert in_every_run - logged == set()
-    advice = {name for name in logged - in_every_run - in_some if re.fullmatch(r"diagnosis/data_\d", name)}
+    advice = {name for name in logged - in_every_run - in_some if re.fullmatch(r"diagnosis/data_\w+", name)}
     assert logged - in_every_run - in_some - advice == set() and advice and "diagnosis/{advice}" in in_some
     scored = set(scores(EmitterMetrics(protocol_named("plain")).totals()))
     named = {name.removeprefix("val/") for name in in_every_run | in_some if name.startswith("val/")}

@@ -30,9 +30,10 @@ class DetectionSettings(ABC):
         require(self.count_weight >= 0, f"detection.count_weight is {self.count_weight}: give 0 or more")
 
     @property
-    def foreground_ratio(self) -> float:
-        """How much more an emitter's cell weighs than an empty one; what the data check names."""
-        return 1.0
+    def foreground_ratio(self) -> float | None:
+        """How much more an emitter's cell weighs than an empty one, which the data check names; None where cells are
+        not weighed one by one."""
+        return None
 
     @abstractmethod
     def term(self, logits_B: Tensor, target_B: Tensor, progress: float) -> Tensor:
