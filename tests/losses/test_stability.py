@@ -15,16 +15,26 @@ import torch
 
 from emitter.core import channels as ch
 from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds
 from emitter.core.emitters import Emitters
 from emitter.core.units import PixelSize
+from emitter.inference.bundle import Bundle
 from emitter.losses.base import LossSettings, Truth
 from emitter.losses.detection.base import DetectionSettings
 from emitter.losses.detection.bce import BCESettings
 from emitter.losses.ppxyzb import PPXYZBSettings
 from emitter.losses.reconstruction import ERRORS, ReconstructionSettings, reconstruction_loss
+from emitter.losses.weighting.base import WeightingSettings
+from emitter.models.network import EmitterNetwork, InputScaling
+from emitter.models.settings import VarSettings
 from emitter.psf import build
 from emitter.psf.gaussian import AstigmaticSettings
+from emitter.simulation.camera import Camera, CameraSettings
+from emitter.simulation.settings import SimulationSettings
+from emitter.simulation.simulator import Sample
 from emitter.training.guard import count_non_finite, emptied, finite_images
+from emitter.training.objective import Objective
+from emitter.training.settings import TrainingSettings
 
 SIDE, IMAGES = 12, 2
 PSF = build(AstigmaticSettings(100, 200, -200, 300), PixelSize(100, 100))
@@ -103,8 +113,64 @@ def finite_loss_and_gradient(loss, maps: torch.Tensor, truth: Truth) -> None:
         assert torch.isfinite(leaf.grad).all()
 
 
+def scene(truth: Truth) -> Sample:
+    """A batch of the frames' size with this truth: a dim frame of 40 photons everywhere."""
+    camera = Camera.build(CameraSettings("ideal"))
+    return Sample(torch.full((IMAGES, 3, SIDE, SIDE), 40.0), camera, truth.emitters, truth.background_BHW)
+
+
+def whole(weighting: WeightingSettings, loss: LossSettings, **more) -> Objective:
+    """All that a step minimises, at two scales, with the frames' reconstruction."""
+    simulation = SimulationSettings(frame_size_px=(SIDE, SIDE))
+    model = VarSettings(
+        stem_channels=(4, 4), cells_px=(2, 1), widths=(4, 4), blocks=(1, 1), latent_channels=4
+    )
+    network = EmitterNetwork(model, 3, InputScaling(), loss.build(BCESettings()).n_maps)
+    camera = Camera.build(CameraSettings("ideal"))
+    bundle = Bundle(network, Scaling(), Thresholds(), PSF, camera, simulation)
+    reconstruction = ReconstructionSettings("poisson")
+    return Objective(
+        TrainingSettings(weighting=weighting, loss=loss, reconstruction=reconstruction, **more), bundle
+    )
+
+
+WHOLE = [
+    (weighting(), loss())
+    for weighting in dict.fromkeys(concrete(WeightingSettings))
+    for loss in dict.fromkeys(concrete(LossSettings))
+    if weighting.takes_negative_parts or not loss.own_detection
+]
+
+
+@pytest.mark.parametrize("n", [0, 8, 1000], ids=["empty", "some", "overfull"])
+@pytest.mark.parametrize(("weighting", "loss"), WHOLE, ids=lambda s: s.kind)
+def test_the_whole_objective_with_every_weighting(weighting, loss, n):
+    """Loss, gradients, shares and weights are finite, step after step; an infinite prediction is masked."""
+    objective = whole(weighting, loss)
+    sample = scene(Truth(emitters(n, 0), torch.full((IMAGES, SIDE, SIDE), 40.0), Scaling(), 1.0))
+    all_kept, first_bad = torch.ones(IMAGES, dtype=torch.bool), torch.tensor([False, True])
+    courses = [(maps, all_kept) for _, maps in predictions(0)]
+    infinite = torch.randn(IMAGES, 10, SIDE, SIDE)
+    infinite[0, :, 2, 2] = float("inf")
+    courses.append((emptied(infinite, first_bad), first_bad))
+    for step, (maps, keep_B) in enumerate(courses):
+        fine = maps[:, : loss.build(BCESettings()).n_maps]
+        leaves = [fine[..., ::2, ::2].clone().requires_grad_(), fine.clone().requires_grad_()]
+        outcome = objective(leaves, sample, keep_B, step=step, progress=0.5)
+        outcome.total.backward()
+        assert torch.isfinite(outcome.total) and torch.isfinite(outcome.preset_loss)
+        assert all(torch.isfinite(leaf.grad).all() and not leaf.grad[~keep_B].any() for leaf in leaves)
+        assert torch.isfinite(outcome.shares()).all() and outcome.shares().abs().sum() <= 1.0001
+        objective.weighting.on_epoch(outcome.epoch_parts())
+        objective.weighting.on_norms(outcome.parts_6.detach().abs())
+        assert torch.isfinite(objective.weighting.effective_6()).all()
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in objective.parameters())
+
+
 def test_everything_that_can_be_configured_is_driven():
     conf = Path(__file__).resolve().parents[2] / "conf"
+    weightings = {path.stem for path in (conf / "weighting").glob("*.yaml")}
+    assert weightings == {weighting.kind for weighting, _ in WHOLE}
     kinds = {path.stem for group in ("loss", "detection") for path in (conf / group).glob("*.yaml")}
     assert kinds - {"count"} <= {name.split(" + ")[-1] for name in OBJECTIVES}
 
