@@ -4,7 +4,8 @@ python benchmarks/soak.py --minutes 60 --out runs/soak
 
 While it trains: NaN in every hundredth batch, one of the two processes killed (SIGKILL) every few minutes and the run
 resumed, the CSV log on a full disk (/dev/full) for a while, and a W&B server out of reach all the time. Then the
-same number of steps undisturbed. Prints a table, and keeps it with the events in OUT/soak.md and OUT/soak.json.
+same number of steps undisturbed, and both networks scored on held-out frames. Prints a table, and keeps it with the
+events in OUT/soak.md and OUT/soak.json. Exit code 1 when the attacked network is worse or the memory grew.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ NAN_SHARE = 0.01  # of batches
 LOOK_SECONDS = 5.0
 DISK_FULL_SECONDS = 30.0
 END_SECONDS = 120.0  # for the processes that are left to see that one is gone
+WORSE = 0.015  # of 3D efficiency: what two trainings of different seeds differ by, and a little
+GROWTH = 1.05  # of the memory, from the middle to the last third of the longest life
+MOST_LIVES_WITHOUT_A_STEP = 3
 
 # Python imports it at its start, in every process of the run: the training itself knows nothing of the faults.
 SABOTAGE = """
@@ -97,9 +101,16 @@ def _command_line(pid: int) -> bytes:
 
 
 def memory_mb(pids: list[int]) -> float:
-    """Resident memory."""
-    lines = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    """Resident memory; of a process that is gone, none."""
+    lines = [line for pid in pids for line in _status(pid).splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def _status(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
 
 
 def attacks(rng: random.Random, mean_seconds: float) -> Iterator[tuple[float, str]]:
@@ -124,7 +135,8 @@ def disturbed(run_dir: Path, minutes: float, mean_seconds: float, seed: int) -> 
     plan = attacks(rng, mean_seconds)
     pause, what = next(plan)
     due = story.seconds + pause
-    while True:
+    steps = [0]  # at every life's end
+    while len(steps) <= MOST_LIVES_WITHOUT_A_STEP or steps[-1] > steps[-1 - MOST_LIVES_WITHOUT_A_STEP]:
         story.lives += 1
         story.happened(f"life {story.lives} begins")
         process = start(run_dir, environment, f"budget.minutes={minutes}")
@@ -147,6 +159,9 @@ def disturbed(run_dir: Path, minutes: float, mean_seconds: float, seed: int) -> 
             story.happened("the run is complete")
             return story
         story.happened(f"life {story.lives} ended with code {process.returncode}")
+        begun = (run_dir / "checkpoints" / "last.ckpt").is_file()
+        steps.append(steps_of(run_dir) if begun else 0)
+    raise SystemExit(f"{MOST_LIVES_WITHOUT_A_STEP} lives came no further: look into {run_dir}/output.log")
 
 
 def kill_one(process: subprocess.Popen[bytes], pid: int, story: Story) -> None:
@@ -178,16 +193,21 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def report(run_dir: Path, peace_dir: Path, story: Story) -> str:
-    """Markdown."""
+def memory_thirds(story: Story) -> tuple[float, float]:
+    """Medians of the middle and of the last third of the longest life, MB."""
     longest = max(range(1, story.lives + 1), key=lambda life: sum(m[1] == life for m in story.memory_mb))
     memory = [m[2] for m in story.memory_mb if m[1] == longest]
-    third = len(memory) // 3
+    third = max(1, len(memory) // 3)
+    return median(memory[third : 2 * third] or memory), median(memory[-third:])
+
+
+def report(run_dir: Path, peace_dir: Path, story: Story, efficiency: tuple[float, float]) -> str:
+    """Markdown."""
     log = pd.read_csv(run_dir / "metrics.csv")
     kills = sum("killed" in what for _, what in story.events)
     rows = {
         "steps": (steps_of(run_dir), steps_of(peace_dir)),
-        "best validation efficiency": (best_of(run_dir), best_of(peace_dir)),
+        "3D efficiency on 1,500 held-out frames": tuple(f"{one:.3f}" for one in efficiency),
         "minutes": (f"{story.seconds / 60:.0f}", ""),
         "lives": (story.lives, 1),
         "processes killed": (kills, 0),
@@ -195,7 +215,7 @@ def report(run_dir: Path, peace_dir: Path, story: Story) -> str:
         "images masked, as logged": (int(log["health/masked_images"].sum()), 0),
         "steps skipped": (int(log["health/skipped_steps"].max()), 0),
         "memory of both processes, middle and last third of the longest life (MB)": (
-            f"{median(memory[third : 2 * third]):.0f}, {median(memory[2 * third :]):.0f}" if third else "",
+            ", ".join(f"{mb:.0f}" for mb in memory_thirds(story)),
             "",
         ),
     }
@@ -208,9 +228,14 @@ def steps_of(run_dir: Path) -> int:
     return int(last_state(run_dir)[1]["global_step"])
 
 
-def best_of(run_dir: Path) -> str:
-    """Best validation efficiency."""
-    return f"{pd.read_csv(run_dir / 'metrics.csv')['val/efficiency'].max():.3f}"
+def efficiency_of(run_dir: Path) -> float:
+    """3D efficiency of the network at the end, on frames that no training saw."""
+    scores = run_dir / "scores"
+    arguments = (f"checkpoint={run_dir}/checkpoints/last.ckpt", "samples=1500", "protocol=plain")
+    with (run_dir / "evaluate.log").open("w") as out:
+        command = [sys.executable, ROOT / "evaluate.py", *arguments, f"output={scores}"]
+        subprocess.run(command, check=True, cwd=ROOT, env=_environment(), stdout=out, stderr=out)
+    return float(json.loads((scores / "metrics.json").read_text())["efficiency_3d"])
 
 
 def main() -> None:
@@ -230,13 +255,17 @@ def main() -> None:
     process = start(peace_dir, _environment(), f"budget.steps={steps_of(run_dir)}")
     if process.wait():
         raise SystemExit(f"the undisturbed run failed: look into {peace_dir}/output.log")
-    table = report(run_dir, peace_dir, story)
+    efficiency = efficiency_of(run_dir), efficiency_of(peace_dir)
+    table = report(run_dir, peace_dir, story, efficiency)
     (out / "soak.json").write_text(
         json.dumps({"events": story.events, "memory_mb": story.memory_mb}, indent=1)
     )
     events = "\n".join(f"- {seconds:.0f} s: {what}" for seconds, what in story.events)
     (out / "soak.md").write_text(f"{table}\n\n{events}\n")
     print(f"\n{table}", flush=True)
+    before, after = memory_thirds(story)
+    if efficiency[0] < efficiency[1] - WORSE or after > GROWTH * before:
+        raise SystemExit("not survived: the attacked network is worse, or the memory grew")
 
 
 if __name__ == "__main__":
