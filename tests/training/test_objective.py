@@ -149,7 +149,7 @@ def test_gradient_norms_at_the_heads_input_are_those_of_each_channel_alone():
     "weighting", [RateSettings(1), GradientNormSettings(), UncertaintySettings()], ids=lambda s: s.kind
 )
 def test_weights_move_are_logged_and_go_on_exactly_after_a_resume(tmp_path, weighting):
-    settings = replace(SETTINGS, weighting=weighting, epoch_steps=7)
+    settings = replace(SETTINGS, weighting=weighting, epoch_steps=7, checkpoint_every_steps=5)
     _, whole = train(tmp_path / "whole", BudgetSettings(steps=60), settings)
     # a run of the same length, stopped in the middle of an epoch and gone on from its checkpoint
     made = bundle()

@@ -43,6 +43,7 @@ SETTINGS = TrainingSettings(
     validation=ValidationSettings(4, 2, pictures=False),
     optimizer=OptimizerSettings(warmup_steps=3),
 )
+OFTEN_KEPT = replace(SETTINGS, checkpoint_every_steps=5)  # a run that fails keeps nothing of its last steps
 SIMULATION = SimulationSettings(frame_size_px=(16, 16), background=(20.0, 30.0), density_per_um2=(1.0, 1.0))
 
 
@@ -99,7 +100,7 @@ def test_validation_chooses_how_to_decode_where_a_loss_gives_every_emitter_one_c
 
 
 def test_a_few_seconds_of_training_find_emitters(tmp_path):
-    efficiency, _ = train(tmp_path, BudgetSettings(steps=201))
+    efficiency, _ = train(tmp_path, BudgetSettings(steps=301))
     log = pd.read_csv(tmp_path / "metrics.csv")
     loss = log["train/loss"].dropna()
     assert loss.iloc[-3:].mean() < loss.iloc[0]
@@ -156,7 +157,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, where, action, ends_wi
     data = EmitterData(Simulator(made.simulation, made.psf, made.camera), 1, 4, 4)
     job = Job("test", tmp_path / "cut", budget, TrainerSettings("cpu"), LoggerSettings(wandb="off"))
     with pytest.raises(ends_with):
-        fit(interrupted(where, action)(made, SETTINGS), data, job)
+        fit(interrupted(where, action)(made, OFTEN_KEPT), data, job)
     before = signal.getsignal(signal.SIGINT)
     _, resumed = train(tmp_path / "cut", budget, resume=tmp_path / "cut" / "checkpoints" / "last.ckpt")
     assert signal.getsignal(signal.SIGINT) == before
@@ -176,7 +177,7 @@ def test_a_time_budget_interrupted_before_its_length_is_known_goes_on(tmp_path):
     budget = BudgetSettings(cpu_seconds=5)
     job = Job("test", tmp_path, budget, TrainerSettings("cpu"), LoggerSettings(wandb="off"))
     with pytest.raises(StopError):
-        fit(interrupted("on_train_batch_end", fail)(made, SETTINGS), data, job)
+        fit(interrupted("on_train_batch_end", fail)(made, OFTEN_KEPT), data, job)
     _, resumed = train(tmp_path, budget, resume=tmp_path / "checkpoints" / "last.ckpt")
     # the first life's eight steps tell nothing: this one times its own, on however slow a machine
     assert resumed.total_steps == resumed.global_step > 8 + FIRST_TIMED_STEP + TIMED_STEPS
