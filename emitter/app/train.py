@@ -152,5 +152,7 @@ def in_seconds(settings: Settings) -> Settings:
         log_every_steps=1,
         epoch_steps=2,
         validation=ValidationSettings(samples=4, times=1),
+        # locked until an epoch that this run does not reach, a scale would never be seen at work
+        scale_warmup=replace(settings.training.scale_warmup, active_from_epoch=()),
     )
     return replace(settings, training=training, budget=BudgetSettings(steps=5))
