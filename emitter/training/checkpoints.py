@@ -117,7 +117,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        # Lightning counts the step before a checkpoint of a batch's start twice in the next life, and logs would be late
+        # else a life that goes on from a checkpoint of here counts one step too many, and logs come late
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         # not at a batch's end: the module does its part of that after all callbacks
         if trainer.global_step > 0 and trainer.global_step % self.every_steps == 0:
