@@ -208,7 +208,7 @@ def report(run_dir: Path, peace_dir: Path, story: Story, efficiency: tuple[float
     rows = {
         "steps": (steps_of(run_dir), steps_of(peace_dir)),
         "3D efficiency on 1,500 held-out frames": tuple(f"{one:.3f}" for one in efficiency),
-        "minutes": (f"{story.seconds / 60:.0f}", ""),
+        "minutes": (f"{story.events[-1][0] / 60:.0f}", ""),
         "lives": (story.lives, 1),
         "processes killed": (kills, 0),
         "times the disk was full": (sum("disk is full" in what for _, what in story.events), 0),
