@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def training_step(module: EmitterModule, simulator: Simulator) -> Step:
         index_B = torch.arange(batch_size, device=module.device)
         sample = simulator.sample(module.settings.seed, index_B, n_predicted=module.settings.predicted_frames)
         keep_B = torch.ones(sample.emitters.n_images, dtype=torch.bool, device=module.device)
+        before = deepcopy(objective.state_dict())  # a weighting remembers what it saw last
         try:
             with module.trainer.precision_plugin.forward_context():
                 maps = module(sample.photons_BTHW)
@@ -76,6 +78,7 @@ def training_step(module: EmitterModule, simulator: Simulator) -> Step:
             outcome.total.backward()
         finally:
             module.zero_grad(set_to_none=True)
+            objective.load_state_dict(before)
 
     return step
 

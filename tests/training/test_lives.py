@@ -182,6 +182,15 @@ def test_a_run_killed_before_a_recovery_returns_to_the_same_weights(tmp_path):
     same_runs(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.fixture
+def heard():
+    """As in a program of its own; in a process of pytest-xdist Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_a_second_ctrl_c_in_the_middle_of_a_step_keeps_nothing_of_it(tmp_path, whole, caplog):
     with pytest.raises(KeyboardInterrupt), caplog.at_level(logging.INFO):
         life(tmp_path, ONE, kind=Impatient)
