@@ -64,7 +64,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
             ("training.optimizer.algorithm=adamw", "training.optimizer.clip_norm=300", *STATIC),
         ),
     ),
-    "beyond": (BASE, after_ppxyzb("set_matching"), after_ppxyzb("mixture")),
+    "beyond": (BASE, *map(after_ppxyzb, ("set_matching", "mixture", "ppxyzb"))),
     "beyond_dense": (BASE, after_ppxyzb("set_matching")),
 }
 LONG = {"confirm": 3.0}  # times the budget
