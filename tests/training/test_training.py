@@ -4,6 +4,7 @@ import math
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -25,6 +26,7 @@ from emitter.simulation.simulator import Simulator
 from emitter.training.budget import FIRST_TIMED_STEP, TIMED_STEPS
 from emitter.training.data import EmitterData, TrainingIndices
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
+from emitter.training.interrupt import Interruption
 from emitter.training.module import EmitterModule
 from emitter.training.schedule import learning_rate_factor
 from emitter.training.settings import (
@@ -275,3 +277,19 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(EmitterError, match="cannot be read"):
         load_bundle(tmp_path / "evil.ckpt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_signal_of_another_rank_ends_this_one_too_and_is_told_as_what_it_is():
+    """Rank 0 says how a run has ended, and a scheduler may have warned another rank alone."""
+    reduced = []
+
+    def reduce(value, reduce_op):
+        reduced.append((int(value), reduce_op))
+        return torch.tensor(int(signal.SIGTERM))
+
+    trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=reduce), should_stop=False)
+    module = SimpleNamespace(stepped=True, device=torch.device("cpu"))
+    interruption = Interruption()
+    interruption.on_train_batch_end(trainer, module, None, None, 0)
+    assert trainer.should_stop and interruption.signal == signal.SIGTERM
+    assert reduced == [(0, "max")]
