@@ -16,7 +16,7 @@ from emitter.training.comparison import CONFIG, ERROR, PRUNED
 from emitter.training.fit import LoggerSettings, TrainerSettings
 from emitter.training.module import NOTHING_FOUND
 
-Machine = TypeVar("Machine", TrainerSettings, LoggerSettings)
+Section = TypeVar("Section", TrainerSettings, LoggerSettings)
 
 BEST = "best.ckpt"
 # may differ from one life to the next
@@ -127,7 +127,7 @@ def _stay_failed(error: Path, settings: Settings) -> None:
     error.unlink(missing_ok=True)
 
 
-def _given_or_kept(now: Machine, began: Machine, where: str, given: Collection[str]) -> Machine:
+def _given_or_kept(now: Section, began: Section, where: str, given: Collection[str]) -> Section:
     """Settings as the run began, but for those that the command line gives."""
     names = (field.name for field in fields(began))
     anew = {name for name in names if any(_overlap(f"{where}.{name}", one) for one in given)}

@@ -75,9 +75,10 @@ class EmitterNetwork(nn.Module):
         self.head = Head(self.backbone.latent_channels, emitters_per_cell=0.01, n_maps=n_maps)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def untrained(self) -> EmitterNetwork:
-        """A network of the same kind with fresh weights; torch's random state stays as it is."""
+    def untrained(self, seed: int) -> EmitterNetwork:
+        """A network of the same kind with fresh weights of this seed; torch's random state stays as it is."""
         with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             fresh = EmitterNetwork(self.settings, self.n_frames, self.input_scaling, self.n_maps)
         return fresh.to(next(self.parameters()).device)
 

@@ -69,7 +69,7 @@ class EmitterModule(pl.LightningModule):
         self.preset_loss = math.nan  # of the last logged step, here
         self._step_sums: Tensor | None = None
         self._gradient_counts = torch.zeros(2)
-        self._kept_images = 0  # of the step under way, on this rank
+        self._kept_images = torch.zeros(())  # of the step under way, on this rank
         self.epoch_parts_6: Tensor
         self.register_buffer("epoch_parts_6", torch.zeros(len(CHANNELS)))  # sum over the epoch so far
         plain = replace(protocol_named("plain"), axial=bundle.is_3d)
@@ -113,7 +113,9 @@ class EmitterModule(pl.LightningModule):
             if every and self.global_step % every == 0:
                 norms_6 = self.objective.channel_gradient_norms(estimates, read, outcome_of)
                 self.objective.weighting.on_norms(self.objective.weighting.mean_over_ranks(norms_6))
-        self._kept_images += int(keep_B.sum())
+        self._kept_images = (
+            self._kept_images.to(keep_B.device) + keep_B.sum()
+        )  # a GPU does not wait for it here
         places = ([frames_BTHW], maps, *([part] for part in outcome.parts_KB6.unbind(dim=2)))
         sums = torch.cat(
             [
@@ -170,9 +172,11 @@ class EmitterModule(pl.LightningModule):
 
     def _to_drop(self, not_finite: bool) -> bool:
         """Whether the step is dropped, on every rank alike: with no image left, momentum alone would step."""
-        here = torch.tensor([float(not_finite), float(self._kept_images)], device=self.device)
-        n_not_finite, n_images = self._over_ranks(here).tolist()
-        self._kept_images = 0
+        n_here = self._kept_images
+        n_not_finite, n_images = self._over_ranks(
+            torch.stack((n_here.new_tensor(not_finite), n_here))
+        ).tolist()
+        self._kept_images = torch.zeros_like(n_here)
         return bool(n_not_finite > 0 or n_images == 0)
 
     def _is_logged_step(self) -> bool:

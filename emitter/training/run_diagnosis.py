@@ -240,12 +240,9 @@ def _of_active_scales(module: EmitterModule, step: int) -> dict[str, float]:
 def _fresh(module: EmitterModule) -> EmitterNetwork | None:
     """An untrained network to measure a warm-started one by (``init_from=``); None for one that is untrained itself.
 
-    The biases at the end of a head begin the same in every network, and no trained one has them still. The fresh
-    weights are those of the seed, torch's random state stays as it is.
+    The biases at the end of a head begin the same in every network, and no trained one has them still.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(module.settings.seed)
-        fresh = module.network.untrained()
+    fresh = module.network.untrained(module.settings.seed)
     here, there = (network.head.out.state_dict()["bias"] for network in (module.network, fresh))
     return None if torch.equal(here, there) else fresh
 
