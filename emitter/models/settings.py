@@ -17,6 +17,11 @@ class VarSettings:
     frame's resolution). ``stem_channels``: features of one frame at cells of 1, 2, 4 … pixels. ``widths`` and
     ``blocks``: channels and residual blocks at every scale, coarse to fine. ``latent_channels``: channels of the
     accumulated estimate.
+
+    What a faithful VAR has, each to be left out or added: ``phi``, the shared Φ through which a scale's contribution
+    goes into the estimate; ``level_embedding``, a trained vector by which a scale knows itself; ``image_at``, whether
+    every scale sees the image's features or the first alone; ``shared_blocks``, the same residual blocks at every
+    scale; ``attention_cells_px``, the scales that attend to their surroundings and to the coarser ones before.
     """
 
     SMALLEST_CELL_PX: ClassVar[float] = 0.5
@@ -27,6 +32,11 @@ class VarSettings:
     widths: tuple[int, ...] = (96, 64, 48)
     blocks: tuple[int, ...] = (2, 2, 1)
     latent_channels: int = 48
+    phi: bool = True
+    level_embedding: bool = True
+    image_at: Literal["every_scale", "first_scale"] = "every_scale"
+    shared_blocks: bool = False
+    attention_cells_px: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         cells = self.cells_px
@@ -49,6 +59,15 @@ class VarSettings:
                 f"model.{name} is {list(value)}: give one positive number for each of the {len(cells)} scales",
             )
         require(self.latent_channels >= 1, f"model.latent_channels is {self.latent_channels}: give 1 or more")
+        require(
+            not self.shared_blocks or (len(set(self.widths)) == 1 and len(set(self.blocks)) == 1),
+            f"model.shared_blocks is true and model.widths is {list(self.widths)}, model.blocks {list(self.blocks)}: "
+            "give every scale the same",
+        )
+        require(
+            set(self.attention_cells_px) <= set(cells),
+            f"model.attention_cells_px is {list(self.attention_cells_px)}: give cells of the scales {list(cells)}",
+        )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from emitter.models.attention import COARSER_RADIUS_CELLS, RADIUS_CELLS, WindowAttention
 from emitter.models.backbone import Backbone, PixelNorm, ResidualBlock, conv3x3, stack_frames, upsample
 from emitter.models.settings import VarSettings
 
@@ -41,24 +42,48 @@ class Stem(nn.Module):
 
 
 class Scale(nn.Module):
-    """One scale's contribution h_k from the image's features and the estimate so far."""
+    """One scale's contribution h_k from the image's features and the estimate so far.
+
+    ``image_channels`` is None where it does not see the image, ``latent_channels`` is of the estimate,
+    ``coarser_width`` is that of the scale before, None for the first. ``blocks`` may be another scale's too.
+    """
 
     def __init__(
-        self, image_channels: int, width: int, n_blocks: int, latent_channels: int, first: bool
+        self,
+        settings: VarSettings,
+        k: int,
+        image_channels: int | None,
+        blocks: nn.Sequential,
     ) -> None:
         super().__init__()
-        self.image = nn.Conv2d(image_channels, width, 1, bias=False)
-        self.estimate = None if first else nn.Conv2d(latent_channels, width, 1, bias=False)
-        self.level = nn.Parameter(torch.zeros(width, 1, 1))
+        width, latent_channels = settings.widths[k], settings.latent_channels
+        coarser_width = settings.widths[k - 1] if k > 0 else None
+        self.image = None if image_channels is None else nn.Conv2d(image_channels, width, 1, bias=False)
+        self.estimate = nn.Conv2d(latent_channels, width, 1, bias=False) if k > 0 else None
+        self.level = nn.Parameter(torch.zeros(width, 1, 1)) if settings.level_embedding else None
         self.norm = PixelNorm(width)
-        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(n_blocks)))
+        attends = settings.cells_px[k] in settings.attention_cells_px
+        self.attention = WindowAttention(width, coarser_width) if attends else None
+        self.blocks = blocks
         self.out = nn.Conv2d(width, latent_channels, 1)
 
-    def forward(self, image_BCHW: Tensor, estimate_BCHW: Tensor | None) -> Tensor:
-        x = self.image(image_BCHW) + self.level.to(image_BCHW.dtype)
+    def forward(
+        self, image_BCHW: Tensor, estimate_BCHW: Tensor | None, coarser_BCHW: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """h_k, and what the next scale may attend to."""
+        seen = []
+        if self.image is not None:
+            seen.append(self.image(image_BCHW))
         if self.estimate is not None and estimate_BCHW is not None:
-            x = x + self.estimate(estimate_BCHW)
-        return self.out(F.relu(self.blocks(self.norm(x))))
+            seen.append(self.estimate(estimate_BCHW))
+        x: Tensor = seen[0] if len(seen) == 1 else seen[0] + seen[1]
+        if self.level is not None:
+            x = x + self.level.to(x.dtype)
+        x = self.norm(x)
+        if self.attention is not None:
+            x = self.attention(x, coarser_BCHW)
+        x = self.blocks(x)
+        return self.out(F.relu(x)), x
 
 
 class Phi(nn.Module):
@@ -84,19 +109,14 @@ class VarBackbone(Backbone):
         self.stem = Stem(settings.stem_channels)
         # a cell of 0.5 px looks at the features of the full frame, upsampled
         self._level_of_scale = [max(0, round(cell).bit_length() - 1) for cell in self.cells_px]
-        self.scales = nn.ModuleList(
-            Scale(
-                n_frames * settings.stem_channels[level],
-                width,
-                n_blocks,
-                settings.latent_channels,
-                first=k == 0,
-            )
-            for k, (level, width, n_blocks) in enumerate(
-                zip(self._level_of_scale, settings.widths, settings.blocks, strict=True)
-            )
-        )
-        self.phi = Phi(settings.latent_channels)
+        self.scales = nn.ModuleList()
+        blocks = _blocks(settings, 0)
+        for k, level in enumerate(self._level_of_scale):
+            sees = k == 0 or settings.image_at == "every_scale"
+            channels = n_frames * settings.stem_channels[level] if sees else None
+            blocks = blocks if k == 0 or settings.shared_blocks else _blocks(settings, k)
+            self.scales.append(Scale(settings, k, channels, blocks))
+        self.phi = Phi(settings.latent_channels) if settings.phi else nn.Identity()
         self.receptive_radius_px = _receptive_radius(settings)
 
     def features(self, frames_NHW: Tensor) -> list[Tensor]:
@@ -104,15 +124,17 @@ class VarBackbone(Backbone):
 
     def groups(self) -> dict[str, nn.Module]:
         scales = {f"scale{k}": scale for k, scale in enumerate(self.scales)}
-        return {"stem": self.stem, **scales, "phi": self.phi}
+        return {"stem": self.stem, **scales} | ({"phi": self.phi} if isinstance(self.phi, Phi) else {})
 
     def estimates(self, features: list[Tensor]) -> list[Tensor]:
         estimate: Tensor | None = None
+        hidden: Tensor | None = None
         estimates = []
         for cell, level, scale in zip(self.cells_px, self._level_of_scale, self.scales, strict=True):
             image = upsample(features[level]) if cell < 1 else features[level]
             before = None if estimate is None else upsample(estimate)
-            change = self.phi(scale(image, before))
+            h, hidden = scale(image, before, hidden)
+            change = self.phi(h)
             estimate = change if before is None else before + change
             estimates.append(estimate)
         return estimates
@@ -120,6 +142,10 @@ class VarBackbone(Backbone):
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
         levels = self.features(frames_BTHW.transpose(0, 1).flatten(0, 1))
         return self.estimates([stack_frames(level, self.n_frames, len(frames_BTHW)) for level in levels])
+
+
+def _blocks(settings: VarSettings, k: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(settings.widths[k]) for _ in range(settings.blocks[k])))
 
 
 def _receptive_radius(settings: VarSettings) -> int:
@@ -130,6 +156,8 @@ def _receptive_radius(settings: VarSettings) -> int:
         stem += 2 * 2**level
     radius = stem
     for cell, n_blocks in zip(settings.cells_px, settings.blocks, strict=True):
+        if cell in settings.attention_cells_px:  # a window around the cell, and one around its parent
+            radius += cell * max(RADIUS_CELLS, 2 * COARSER_RADIUS_CELLS + 1)
         radius += cell * (2 * n_blocks + 1)  # the blocks and Φ
         radius += 2 * cell  # upsampling to the next scale, and from the features below 1 px
     return round(radius) + settings_margin(settings)

@@ -1,13 +1,16 @@
 """Networks: sizes, published and promised budgets, locality, and what the VAR backbone is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch.nn import functional as F
 
 from emitter.app.schema import build
 from emitter.core.errors import SettingsError
+from emitter.models.attention import WindowAttention
 from emitter.models.backbone import count_macs_per_pixel, count_parameters
 from emitter.models.network import EmitterNetwork, InputScaling
 from emitter.models.settings import ModelSettings, UNetSettings, VarSettings
@@ -72,8 +75,9 @@ def test_a_scale_finer_than_the_frame():
         SMALL,
         UNetSettings(depth=2, features=4),
         VarSettings("var", (2, 1, 0.5), (4, 6), (6, 6, 6), (1, 1, 1), 5),
+        replace(SMALL, latent_channels=9, attention_cells_px=(4, 2)),
     ],
-    ids=["var", "unet", "var to 2"],
+    ids=["var", "unet", "var to 2", "attention"],
 )
 def test_no_prediction_looks_farther_than_the_receptive_radius(settings):
     net = network(settings)
@@ -89,7 +93,11 @@ def test_no_prediction_looks_farther_than_the_receptive_radius(settings):
     assert int((seen - centre).abs().max()) > radius / 3  # a bound, but not an idle one
 
 
-@pytest.mark.parametrize("settings", [SMALL, UNetSettings(2, 4)], ids=["var", "unet"])
+@pytest.mark.parametrize(
+    "settings",
+    [SMALL, UNetSettings(2, 4), replace(SMALL, attention_cells_px=(4, 2, 1))],
+    ids=["var", "unet", "attention"],
+)
 def test_shifting_by_the_stride_shifts_the_prediction(settings):
     net = network(settings)
     margin = net.receptive_radius_px
@@ -141,6 +149,83 @@ def test_the_estimate_accumulates_over_the_scales():
     assert torch.allclose(fine, up(middle), atol=1e-5)
 
 
+def test_without_phi_the_contributions_add_up_as_they_are():
+    backbone = network(replace(SMALL, phi=False)).backbone
+    stacked = [torch.cat(level.chunk(3), dim=1) for level in backbone.features(torch.rand(3, 16, 16))]
+    added = []
+    for scale in backbone.scales:
+        scale.register_forward_hook(lambda _, __, out: added.append(out[0]))
+    with torch.no_grad():
+        coarse, middle, fine = backbone.estimates(stacked)
+    up = torch.nn.Upsample(scale_factor=2, mode="bilinear")
+    assert torch.allclose(coarse, added[0])
+    assert torch.allclose(fine, up(up(coarse) + added[1]) + added[2], atol=1e-5)
+    assert torch.allclose(middle, up(coarse) + added[1], atol=1e-5)
+
+
+def test_where_only_the_first_scale_sees_the_image_the_others_work_on_the_estimate():
+    for image_at, sees in (("first_scale", False), ("every_scale", True)):
+        backbone = network(replace(SMALL, image_at=image_at)).backbone
+        features = [torch.rand(1, 3 * c, *size) for c, size in ((4, (16, 16)), (6, (8, 8)), (8, (4, 4)))]
+        with torch.no_grad():
+            before = backbone.estimates(features)
+            after = backbone.estimates([torch.rand_like(level) for level in features[:2]] + features[2:])
+        assert torch.equal(before[0], after[0])
+        assert torch.equal(before[-1], after[-1]) is not sees
+
+
+def test_shared_blocks_are_one_set_of_weights():
+    alike = replace(SMALL, widths=(8, 8, 8))
+    apart, shared = network(alike), network(replace(alike, shared_blocks=True))
+    per_set = count_parameters(apart.backbone.scales[0].blocks)
+    assert count_parameters(apart) - count_parameters(shared) == 2 * per_set
+    assert count_macs_per_pixel(apart, 3) == count_macs_per_pixel(shared, 3)
+
+
+def test_without_its_embedding_a_scale_has_no_parameters_for_it():
+    with_it, without = network(), network(replace(SMALL, level_embedding=False))
+    assert count_parameters(with_it) - count_parameters(without) == sum(SMALL.widths)
+
+
+@pytest.mark.parametrize("with_coarser", [True, False])
+def test_window_attention_is_full_attention_with_a_mask(with_coarser):
+    """Against torch's attention over all cells of both scales, those outside of the windows masked."""
+    torch.manual_seed(2)
+    rows, columns = 6, 8
+    attention = WindowAttention(5, 7 if with_coarser else None)
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, coarser = torch.randn(2, 5, rows, columns), torch.randn(2, 7, rows // 2, columns // 2)
+
+    def heads(map_BCHW):
+        return map_BCHW.flatten(2).unflatten(1, (2, 16)).mT  # (B, 2, cells, 16)
+
+    def biases(window, height, width, step):
+        """(2, cells, cells of the other map): the position's bias, -∞ outside of the window."""
+        reach = window.side // 2
+        full = torch.full((2, rows * columns, height * width), -torch.inf)
+        for cell in range(rows * columns):
+            row, column = cell // columns // step, cell % columns // step
+            for other in range(height * width):
+                down, right = other // width - row + reach, other % width - column + reach
+                if 0 <= down < window.side and 0 <= right < window.side:
+                    full[:, cell, other] = window.position[:, down * window.side + right, 0, 0]
+        return full
+
+    keys, values = attention.own.key_value(x).chunk(2, dim=1)
+    keys, values, mask = [heads(keys)], [heads(values)], [biases(attention.own, rows, columns, 1)]
+    if with_coarser:
+        k, v = attention.coarser.key_value(coarser).chunk(2, dim=1)
+        keys, values = [*keys, heads(k)], [*values, heads(v)]
+        mask.append(biases(attention.coarser, rows // 2, columns // 2, 2))
+    with torch.no_grad():
+        expected = F.scaled_dot_product_attention(
+            heads(attention.query(x)), torch.cat(keys, 2), torch.cat(values, 2), torch.cat(mask, 2)
+        )
+        expected = x + attention.out(expected.mT.flatten(1, 2).unflatten(-1, (rows, columns)))
+        assert torch.allclose(attention(x, coarser), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -149,6 +234,8 @@ def test_the_estimate_accumulates_over_the_scales():
         ({"widths": (8, 8)}, "widths"),
         ({"stem_channels": (8,)}, "stem_channels"),
         ({"latent_channels": 0}, "latent_channels"),
+        ({"shared_blocks": True}, "shared_blocks"),
+        ({"attention_cells_px": (8,)}, "attention_cells_px"),
     ],
 )
 def test_wrong_settings_are_named(change, named):
