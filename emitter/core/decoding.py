@@ -17,6 +17,9 @@ from emitter.core.channels import Scaling
 from emitter.core.emitters import Emitters
 from emitter.core.errors import require
 
+_NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows down, columns right
+_AVERAGED = ("x_px_N", "y_px_N", "z_nm_N", "photons_N", "background_N")
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -39,11 +42,29 @@ class Thresholds:
 
 
 def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px: float = 1.0) -> Emitters:
-    """Emitters of scaled maps whose first channel holds logits, with probability and background."""
-    found_BHW, probability_BHW = _find(torch.sigmoid(maps_BCHW[:, ch.P].float()), thresholds)
+    """Emitters of scaled maps whose first channel holds logits, with probability and background.
+
+    Where the probability of one emitter is spread over several cells, each of them says where it is if it is in that
+    cell: the emitter's values are their mean, weighted by the probability. A cell alone would draw localizations
+    towards its centre.
+    """
+    p_BHW = torch.sigmoid(maps_BCHW[:, ch.P].float())
+    found_BHW, share_B4HW = _find(p_BHW, thresholds)
     image_N, row_N, column_N = found_BHW.nonzero(as_tuple=True)
+    own_N, share_N4 = p_BHW[found_BHW], share_B4HW.permute(0, 2, 3, 1)[found_BHW]
+    mass_N = own_N + share_N4.sum(dim=1)
     emitters = emitters_at(maps_BCHW, image_N, row_N, column_N, scaling, cell_px)
-    return replace(emitters, probability_N=probability_BHW[found_BHW])
+    values = {name: getattr(emitters, name) * own_N / mass_N for name in _AVERAGED}
+    height, width = p_BHW.shape[1:]
+    for share_N, (down, right) in zip(share_N4.unbind(dim=1), _NEIGHBOURS, strict=True):
+        # where there is no such neighbour its share is 0 and any cell will do
+        row, column = (row_N + down).clamp(0, height - 1), (column_N + right).clamp(0, width - 1)
+        there = emitters_at(maps_BCHW, image_N, row, column, scaling, cell_px)
+        for name in _AVERAGED:
+            values[name] = values[name] + torch.where(
+                share_N > 0, getattr(there, name) * share_N / mass_N, 0.0
+            )
+    return replace(emitters, **values, probability_N=mass_N.clamp(max=1.0))
 
 
 def emitters_at(
@@ -73,18 +94,19 @@ def emitters_at(
 
 
 def _find(p_BHW: Tensor, thresholds: Thresholds) -> tuple[Tensor, Tensor]:
-    """Which cells are emitters, and the probability of each."""
+    """Which cells are emitters, and how much of each neighbour's probability is theirs, (B, 4, H, W)."""
     if thresholds.one_cell_each:
-        return p_BHW > thresholds.mass, p_BHW
+        return p_BHW > thresholds.mass, p_BHW.new_zeros(len(p_BHW), 4, *p_BHW.shape[1:])
     peak_BHW = _peaks(p_BHW)
     second_BHW = ~peak_BHW & (p_BHW > thresholds.neighbour)
     free_BHW = p_BHW * ~(peak_BHW | second_BHW)  # mass that no emitter claims for itself
     # peaks that share a free cell divide its mass in proportion to their own
-    claims_BHW = _sum_of_neighbours(p_BHW * peak_BHW)
-    share_BHW = _sum_of_neighbours(free_BHW / claims_BHW.clamp(min=1e-6) * (claims_BHW > 0))
-    mass_BHW = p_BHW * (1.0 + share_BHW)
-    found_BHW = (peak_BHW & (mass_BHW > thresholds.mass)) | second_BHW
-    return found_BHW, torch.where(peak_BHW, mass_BHW, p_BHW).clamp(max=1.0)
+    claim_BHW = p_BHW * peak_BHW
+    claims_BHW = _neighbours(claim_BHW).sum(dim=1)
+    per_claim_BHW = free_BHW / claims_BHW.clamp(min=1e-6) * (claims_BHW > 0)
+    share_B4HW = _neighbours(per_claim_BHW) * claim_BHW[:, None]
+    found_BHW = (peak_BHW & (p_BHW + share_B4HW.sum(dim=1) > thresholds.mass)) | second_BHW
+    return found_BHW, share_B4HW
 
 
 def _peaks(p_BHW: Tensor) -> Tensor:
@@ -101,7 +123,11 @@ def _peaks(p_BHW: Tensor) -> Tensor:
     return peak_BHW
 
 
-def _sum_of_neighbours(x_BHW: Tensor) -> Tensor:
-    """Sum over the four neighbours."""
+def _neighbours(x_BHW: Tensor) -> Tensor:
+    """What the four neighbours of every cell hold, (B, 4, H, W), 0 outside."""
+    height, width = x_BHW.shape[1:]
     around = F.pad(x_BHW, (1, 1, 1, 1))
-    return around[:, :-2, 1:-1] + around[:, 2:, 1:-1] + around[:, 1:-1, :-2] + around[:, 1:-1, 2:]
+    return torch.stack(
+        [around[:, 1 + down : 1 + down + height, 1 + right :][..., :width] for down, right in _NEIGHBOURS],
+        dim=1,
+    )

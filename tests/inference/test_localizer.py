@@ -39,7 +39,7 @@ class Marker:
     def forward_movie(self, frames_FHW: Tensor, window_BT: Tensor) -> list[Tensor]:
         middle = frames_FHW[window_BT[:, 1]]
         maps = torch.zeros(len(middle), 6, *middle.shape[-2:])
-        maps[:, ch.P] = torch.where(middle > 100, 9.0, -9.0)
+        maps[:, ch.P] = torch.where(middle > 100, 30.0, -30.0)
         maps[:, ch.PHOTONS] = middle / Scaling().photons
         before, after = frames_FHW[window_BT[:, 0]], frames_FHW[window_BT[:, 2]]
         maps[:, ch.Z] = (10 * before + after) / Scaling().z_nm
