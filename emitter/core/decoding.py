@@ -54,16 +54,15 @@ def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px:
     own_N, share_N4 = p_BHW[found_BHW], share_B4HW.permute(0, 2, 3, 1)[found_BHW]
     mass_N = own_N + share_N4.sum(dim=1)
     emitters = emitters_at(maps_BCHW, image_N, row_N, column_N, scaling, cell_px)
-    values = {name: getattr(emitters, name) * own_N / mass_N for name in _AVERAGED}
+    values = {name: getattr(emitters, name) for name in _AVERAGED}
     height, width = p_BHW.shape[1:]
     for share_N, (down, right) in zip(share_N4.unbind(dim=1), _NEIGHBOURS, strict=True):
         # where there is no such neighbour its share is 0 and any cell will do
         row, column = (row_N + down).clamp(0, height - 1), (column_N + right).clamp(0, width - 1)
         there = emitters_at(maps_BCHW, image_N, row, column, scaling, cell_px)
         for name in _AVERAGED:
-            values[name] = values[name] + torch.where(
-                share_N > 0, getattr(there, name) * share_N / mass_N, 0.0
-            )
+            pull_N = (getattr(there, name) - getattr(emitters, name)) * share_N / mass_N
+            values[name] = values[name] + torch.where(share_N > 0, pull_N, 0.0)
     return replace(emitters, **values, probability_N=mass_N.clamp(max=1.0))
 
 

@@ -42,7 +42,7 @@ class Marker(nn.Module):
             self.interrupt_after -= 1
         middle = frames_FHW[window_BT[:, 1]]
         maps = torch.zeros(len(middle), 6, *middle.shape[-2:])
-        maps[:, ch.P] = torch.where(middle > 1500, 9.0, -9.0)
+        maps[:, ch.P] = torch.where(middle > 1500, 30.0, -30.0)
         maps[:, ch.PHOTONS] = middle / Scaling().photons
         return [maps]
 
