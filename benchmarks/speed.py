@@ -2,25 +2,33 @@
 
 python benchmarks/speed.py                        # var_tiny and var_base against unet
 python benchmarks/speed.py --models var_tiny
+python benchmarks/speed.py --exported             # what export.py writes against the network itself, and nothing else
 
 One thread and CPU time: the machine may be busy with other things. Every model is timed in turns with the baseline, and
 ratios are of the least times of each. "as shipped" is the baseline on windows of three frames, each window's features
 computed anew, in float32 and torch's default layout; "alike" gives it what the others have: features once for every
 frame, channels_last, and bfloat16 where the processor has it.
+
+The exported forms know no features of single frames: they, and the network beside them, are given every window of three
+frames for itself, in float32.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from harness import Stepper
 from torch import Tensor
 
 from emitter.core.precision import has_fast_bfloat16
+from emitter.inference.bundle import Bundle
+from emitter.inference.export import Predict, load, write
 from emitter.models.network import EmitterNetwork
 
 BASELINE = "unet"
@@ -104,6 +112,46 @@ def inference_rows(models: list[str]) -> list[str]:
     ]
 
 
+def on_windows(predict: Predict, block: Block) -> Work:
+    """Every window for itself, float32."""
+    windows_BTHW = block.frames_FHW[block.window_BT]
+
+    def work() -> Tensor:
+        with torch.inference_mode():
+            return predict(windows_BTHW)
+
+    return work
+
+
+def exported(bundle: Bundle) -> list[Predict]:
+    """The network itself, and its exported forms as loaded from their files."""
+    network = bundle.network.eval()
+    forms: list[Predict] = [lambda frames_BTHW: network(frames_BTHW)[-1]]
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".pt2", ".onnx"):
+            path = Path(folder) / f"net{suffix}"
+            write(bundle, path, suffix)
+            forms.append(load(path, suffix))
+    return forms
+
+
+def exported_rows(models: list[str]) -> list[str]:
+    """Frames per CPU-second of the network and of its exported forms."""
+    rows = []
+    for model in models:
+        forms = exported(stepper_of(model).bundle)
+        for side, (n_frames, rounds) in BLOCKS.items():
+            block = Block.of(side, n_frames)
+            seconds = in_turns([on_windows(form, block) for form in forms], rounds)
+            rates = " | ".join(f"{n_frames / one:.3g}" for one in seconds)
+            rows.append(f"| {model}, {side}×{side} | {rates} |")
+    return [
+        "| frames per CPU-s, windows of 3 frames, features not cached, float32 | network | .pt2 | .onnx |",
+        "| --- | --- | --- | --- |",
+        *rows,
+    ]
+
+
 def training_rows(models: list[str]) -> list[str]:
     """A step of 16 images of 40×40."""
     rows = []
@@ -118,10 +166,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", default=["var_tiny", "var_base"])
+    parser.add_argument("--exported", action="store_true", help="only the exported forms")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for lines in (inference_rows(arguments.models), training_rows(arguments.models)):
-        print("\n".join(lines), end="\n\n", flush=True)
+    whole = (inference_rows, training_rows, exported_rows)
+    for rows_of in (exported_rows,) if arguments.exported else whole:
+        print("\n".join(rows_of(arguments.models)), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The five programs: console scripts of the package and root scripts of a checkout.
+"""The six programs: console scripts of the package and root scripts of a checkout.
 
 Each is configured by ``conf/<program>.yaml`` and done by ``emitter.app.<program>``, which has the frozen
 dataclass ``Settings`` and the function ``run(settings)``.
@@ -30,3 +30,8 @@ def evaluate() -> None:
 def simulate() -> None:
     """Settings → a movie and its truth."""
     launch("simulate")
+
+
+def export() -> None:
+    """A checkpoint → its network as one file for other programs."""
+    launch("export")

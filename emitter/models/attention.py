@@ -33,7 +33,7 @@ class _Window(nn.Module):
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and values (B, N, D, K, H, W), biases (N, K, H, W) that are -∞ outside of the map."""
         keys, values = (self._around(half) for half in self.key_value(x_BCHW).chunk(2, dim=1))
-        split = (len(x_BCHW), _HEADS, _HEAD_CHANNELS, self.side**2, *x_BCHW.shape[-2:])
+        split = (x_BCHW.shape[0], _HEADS, _HEAD_CHANNELS, self.side**2, *x_BCHW.shape[-2:])
         inside_KHW = self._around(torch.ones_like(x_BCHW[:1, :1]))[0]
         biases = self.position.masked_fill(inside_KHW == 0, -math.inf)
         return keys.reshape(split), values.reshape(split), biases

@@ -74,8 +74,8 @@ def upsample(x_BCHW: Tensor) -> Tensor:
 def stack_frames(features_NCHW: Tensor, n_frames: int, n_samples: int) -> Tensor:
     """(F · B, C, H, W), frame by frame of B samples, to the windows of T frames in a row: (P · B, T · C, H, W), P of
     F - T + 1."""
-    n_images = len(features_NCHW) - (n_frames - 1) * n_samples
-    starts = range(0, n_frames * n_samples, n_samples)
+    n_images = features_NCHW.shape[0] - (n_frames - 1) * n_samples
+    starts = [frame * n_samples for frame in range(n_frames)]  # range() would freeze n_samples in an export
     return torch.cat([features_NCHW[start : start + n_images] for start in starts], dim=1)
 
 

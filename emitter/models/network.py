@@ -109,9 +109,8 @@ class EmitterNetwork(nn.Module):
         computed once.
         """
         levels = self.backbone.features(self._prepare(frames_BTHW.transpose(0, 1).flatten(0, 1)))
-        return self.backbone.estimates(
-            [stack_frames(level, self.n_frames, len(frames_BTHW)) for level in levels]
-        )
+        n_samples = frames_BTHW.shape[0]  # len() would freeze it in an export
+        return self.backbone.estimates([stack_frames(level, self.n_frames, n_samples) for level in levels])
 
     def read(self, estimates: list[Tensor], height: int, width: int) -> list[Tensor]:
         """The head's maps of estimates of frames of this size."""

@@ -24,6 +24,7 @@ WHAT_ONLY_THE_USER_KNOWS = {
     "localize": ["checkpoint=a.ckpt", "movie=a.tif", "output=a.csv"],
     "evaluate": ["localizations=a.csv", "truth=b.csv", "output=a"],
     "simulate": ["output=a.tif"],
+    "export": ["checkpoint=a.ckpt", "output=a.onnx"],
 }
 PROGRAMS = tuple(WHAT_ONLY_THE_USER_KNOWS)
 
@@ -112,6 +113,7 @@ def test_a_program_leaves_nothing_behind_unasked(program: str) -> None:
         ("localize", "threshold=2", "threshold"),
         ("localize", "superres_nm=-1", "superres_nm"),
         ("evaluate", "protocol=challenge2061", "protocol"),
+        ("export", "output=net.pt", "output"),
     ],
 )
 def test_value_out_of_range_is_named(program: str, override: str, named: str) -> None:

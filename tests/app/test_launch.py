@@ -1,4 +1,4 @@
-"""Programs end as a user expects: exit code, one sentence, no litter. A toy program stands for the five."""
+"""Programs end as a user expects: exit code, one sentence, no litter. A toy program stands for the six."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_nearest_of_a_short_typo() -> None:
 def test_every_program_has_its_entry(monkeypatch) -> None:
     launched: list[str] = []
     monkeypatch.setattr(programs, "launch", launched.append)
-    names = ["calibrate", "train", "localize", "evaluate", "simulate"]
+    names = ["calibrate", "train", "localize", "evaluate", "simulate", "export"]
     for name in names:
         getattr(programs, name)()
     assert launched == names

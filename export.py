@@ -1,0 +1,4 @@
+from emitter.app.programs import export
+
+if __name__ == "__main__":
+    export()
