@@ -4,11 +4,23 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds
+from emitter.core.table import EmitterTable
+from emitter.core.units import PixelSize
+from emitter.inference.bundle import Bundle
+from emitter.psf import build
+from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
+from emitter.simulation.camera import Camera, CameraSettings
+from emitter.simulation.settings import SimulationSettings
+
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-SHARED = ("harness",)  # no command of its own
+ASTIGMATIC = AstigmaticSettings()
+SHARED = ("harness", "precision_figures")  # no commands of their own
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +89,115 @@ def test_scores_are_kept_by_conditions_variant_budget_and_seed(tmp_path):
     assert run.steps(costs) == 480
     assert again.of(conditions, run.variant, 240, "own") == [{"jaccard": 0.5, "steps": 480}]
     assert again.of(conditions, run.variant, 720, "own") == []
+
+
+def optics(psf=ASTIGMATIC, **changes) -> Bundle:
+    """A bundle without a network: its tables are made by hand."""
+    pixel = PixelSize.of(100.0)
+    simulation = SimulationSettings(frame_size_px=(40, 40), **changes)
+    camera = Camera.build(CameraSettings("ideal"))
+    return Bundle(None, Scaling(), Thresholds(), build(psf, pixel), camera, simulation)
+
+
+def movie(
+    on: list[range], places_nm: list[tuple[float, float]], n_frames: int, sample: int = 0
+) -> EmitterTable:
+    """Emitters of 2,000 photons of one sample, on in the given ones of its frames."""
+    rows = [(sample * n_frames + f, *xy) for frames, xy in zip(on, places_nm, strict=True) for f in frames]
+    frame, x, y = np.array(rows).T
+    same = {"z_nm": 50.0, "photons": 2000.0, "background": 20.0}
+    return EmitterTable.of(frame, x_nm=x, y_nm=y, **{name: np.full(len(x), v) for name, v in same.items()})
+
+
+def test_precision_counts_on_frames_and_bounds_them_jointly():
+    precision = load("precision")
+    places = [(1000.0, 1000.0), (2000.0, 2000.0), (3000.0, 1000.0), (3000.0, 3000.0), (500.0, 3000.0)]
+    on = [range(2, 3), range(1, 4), range(2, 5), range(5), range(2)]  # the last is off in the middle frame
+    truth = EmitterTable.concatenate([movie(on, places, 5, sample) for sample in (0, 1)])
+    shuffled = np.random.default_rng(0).permutation(len(truth))  # the order of rows is of no account
+    truth = truth.select(shuffled)
+    middle = truth.select(truth.frame % 5 == 2)
+    predicted = middle.with_columns(x_nm=middle.x_nm + 30.0, z_nm=middle.z_nm - 40.0)
+    predicted = predicted.select(predicted.x_nm != 1030.0)  # what is on in one frame is missed
+    found = precision.scored(predicted, truth, optics(), (1, 3, 5), apart_nm=700.0)
+    order = np.lexsort((found.truth.y_nm, found.truth.x_nm))
+    assert found.on_N[3][order].tolist() == [1, 1, 3, 3, 2, 2, 3, 3]
+    assert found.on_N[5][order].tolist() == [1, 1, 3, 3, 3, 3, 5, 5]
+    assert found.on_N[1].tolist() == [1] * 8 and found.apart_N.all()
+    single, three, five = (found.bound_nm_N3[window] for window in (1, 3, 5))
+    np.testing.assert_allclose(single / three, np.sqrt(found.on_N[3])[:, None].repeat(3, 1))
+    np.testing.assert_allclose(single / five, np.sqrt(found.on_N[5])[:, None].repeat(3, 1))
+    rows = {on: precision.on_row(found.select(found.on_N[3] == on)) for on in (1, 2, 3)}
+    assert [row["recall"] for row in rows.values()] == [0.0, 1.0, 1.0]
+    assert [row["emitters"] for row in rows.values()] == [2, 2, 4]
+    np.testing.assert_allclose(found.error_nm_N3[found.found_N], [[30.0, 0.0, -40.0]] * 6)
+
+
+def test_precision_groups_emitters_of_equal_light(tmp_path):
+    precision = load("precision")
+    n = 400
+    rng = np.random.default_rng(0)
+    places = rng.uniform(1500, 2500, (n, 2))
+    on = [range(3 - before, 4 + after) for before, after in rng.integers(0, 4, (n, 2))]
+    truth = EmitterTable.concatenate([movie([on[i]], [tuple(places[i])], 7, i) for i in range(n)])
+    truth = truth.with_columns(photons=rng.uniform(500, 4000, len(truth)))
+    middle = truth.select(truth.frame % 7 == 3)
+    predicted = middle.with_columns(x_nm=middle.x_nm + 30.0, y_nm=middle.y_nm - 40.0, z_nm=middle.z_nm + 60.0)
+    found = precision.scored(predicted, truth, optics(), (1, 3, 7), apart_nm=700.0)
+    groups = precision.on_frames(found, n_frames=3, typical_photons=3000.0)
+    assert [(one.photons, one.window) for one in groups] == [
+        ("500 to 1,000", 3),
+        ("1,000 to 2,000", 3),
+        ("2,000 to 3,000", 3),
+        ("from 3,000", 3),
+        ("2,000 to 3,000", 7),
+    ]
+    assert sum(row["emitters"] for one in groups[:4] for row in one.rows.values()) == n
+    assert sum(row["emitters"] for row in groups[2].rows.values()) == sum(
+        row["emitters"] for row in groups[4].rows.values()
+    )
+    row = groups[2].rows[3]
+    assert row["lateral"] == pytest.approx(50.0) and row["axial apart"] == pytest.approx(60.0)
+    assert row["lateral bound 7"] < row["lateral bound 3"] < row["lateral bound 1"]
+    precision.plot_on_frames(groups, (1, 3, 7), 3, tmp_path / "on_frames.png")
+    lines = precision.on_frames_table(groups, (1, 3, 7)).splitlines()
+    assert len(lines) == 2 + 4 * 3 + 7 and len({line.count("|") for line in lines}) == 1
+    assert [one.window for one in precision.on_frames(found, n_frames=1, typical_photons=3000.0)] == [7]
+
+
+def test_precision_of_emitters_alone_is_the_bound_where_errors_are(tmp_path):
+    precision = load("precision")
+    n = 4000
+    rng = np.random.default_rng(0)
+    columns = {"x_nm": rng.uniform(1500, 2500, n), "y_nm": rng.uniform(1500, 2500, n)}
+    columns |= {"z_nm": rng.uniform(-500, 500, n), "photons": rng.uniform(1000, 5000, n)}
+    truth = EmitterTable.of(np.arange(n), background=np.full(n, 20.0), **columns)
+    bound_N3 = precision.scored(truth, truth, optics(), (1,), apart_nm=900.0).bound_nm_N3[1]
+    noise = {
+        f"{axis}_nm": columns[f"{axis}_nm"] + rng.normal(0, bound_N3[:, i]) for i, axis in enumerate("xyz")
+    }
+    found = precision.scored(truth.with_columns(**noise), truth, optics(), (1,), apart_nm=900.0)
+    rows = precision.alone_rows(found, (-500.0, 500.0))
+    assert next(iter(rows["photons"])) == "1,000 to 2,000" and list(rows["z (nm)"])[-1] == "300 to 500"
+    for bins in rows.values():
+        assert sum(row["emitters"] for row in bins.values()) == n
+        for row in bins.values():
+            ratios = [row[f"{kind} {axis}"] for kind in ("ratio", "robust") for axis in "xyz"]
+            assert ratios == pytest.approx([1.0] * 6, abs=0.12)
+    precision.plot_alone({name: rows[name] for name in ("photons", "z (nm)")}, tmp_path / "alone.png")
+    assert len(precision.alone_table(rows).splitlines()) == 2 + 4 + 5 + 1
+
+
+def test_precision_knows_what_stands_apart_and_what_has_no_z():
+    precision = load("precision")
+    flat = optics(GaussianSettings(), z_range_nm=(0.0, 0.0))
+    places = [(1000.0, 1000.0), (1000.0, 1600.0), (200.0, 3000.0), (3000.0, 3000.0)]
+    truth = movie([range(1)] * 4, places, 1)
+    beside = movie([range(1)], [(3000.0, 3100.0)], 1, sample=1)  # in another frame, so not near
+    truth = EmitterTable.concatenate([truth, beside]).with_columns(z_nm=np.zeros(5))
+    found = precision.scored(truth, truth, flat, (1,), apart_nm=700.0)
+    assert found.apart_N.tolist() == [False, False, False, True, True]
+    assert np.isnan(found.error_nm_N3[:, 2]).all() and (found.error_nm_N3[:, :2] == 0).all()
+    assert precision.alone_rows(found, flat.simulation.z_range_nm)["z (nm)"] == {}
+    nothing = precision.scored(EmitterTable.empty(), EmitterTable.empty(), flat, (1, 3), apart_nm=700.0)
+    assert len(nothing) == 0 and np.isnan(precision.on_row(nothing)["recall"])

@@ -6,6 +6,7 @@ import torch
 from rich.progress import track
 
 from emitter.core.decoding import decode
+from emitter.core.errors import require
 from emitter.core.precision import has_fast_bfloat16
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
@@ -17,23 +18,37 @@ _BATCH = 32
 
 @torch.inference_mode()
 def held_out_tables(
-    bundle: Bundle, n_samples: int, bf16: bool | None = None
+    bundle: Bundle, n_samples: int, bf16: bool | None = None, truth_frames: int = 1
 ) -> tuple[EmitterTable, EmitterTable]:
-    """Predicted and true emitters of ``n_samples`` middle frames, each sample a frame of its own.
+    """Predicted emitters of the middle frames of ``n_samples`` samples, and true ones of the frames around them.
 
-    ``bf16``: predict in bfloat16; None: where the processor has it.
+    ``bf16``: predict in bfloat16; None: where the processor has it. ``truth_frames``: an odd number F of consecutive
+    frames of every sample whose truth is given, the predicted one in their middle. Frames are numbered F · sample + 0,
+    1, …; with one, frame and sample are the same.
+
+    Raises:
+        SettingsError: when F is even.
     """
+    require(
+        truth_frames % 2 == 1, f"truth_frames is {truth_frames}: give an odd number, its middle is predicted"
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     bf16 = has_fast_bfloat16(device) if bf16 is None else bf16
     simulator = Simulator(bundle.simulation, bundle.psf, bundle.camera).to(device)
     network = bundle.network.to(device).eval()
+    half = truth_frames // 2
     predicted: list[EmitterTable] = []
     truth: list[EmitterTable] = []
     for index_B in track(torch.arange(n_samples).split(_BATCH), "evaluating", transient=True):
-        sample = simulator.sample(_SEED, index_B.to(device), Domain.HELD_OUT)
+        sample = simulator.sample(_SEED, index_B.to(device), Domain.HELD_OUT, truth_frames)
+        photons_BTHW = sample.photons_BTHW[:, half : half + network.n_frames]
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            maps_B6HW = network(sample.photons_BTHW)[-1]
+            maps_B6HW = network(photons_BTHW)[-1]
         found = decode(maps_B6HW, bundle.scaling, bundle.thresholds, network.cells_px[-1])
-        for emitters, tables in ((found, predicted), (sample.emitters, truth)):
-            tables.append(EmitterTable.from_emitters(emitters, bundle.pixel_size, index_B.tolist()))
+        frame_FB = torch.arange(truth_frames)[:, None] + truth_frames * index_B
+        for emitters, frames, tables in (
+            (found, frame_FB[half], predicted),
+            (sample.emitters, frame_FB.flatten(), truth),
+        ):
+            tables.append(EmitterTable.from_emitters(emitters, bundle.pixel_size, frames.tolist()))
     return EmitterTable.concatenate(predicted), EmitterTable.concatenate(truth)

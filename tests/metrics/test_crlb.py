@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
-from emitter.metrics.crlb import CRLB, crlb, crlb_ratios, subpixel_mean_crlb, table_crlb
+from emitter.metrics.crlb import CRLB, crlb, crlb_ratios, joint_crlb, subpixel_mean_crlb, table_crlb
 from emitter.psf.base import PSF
 from emitter.psf.gaussian import AstigmaticPSF, AstigmaticSettings, GaussianPSF
 
@@ -158,6 +158,80 @@ def test_a_table_is_bound_at_its_own_subpixel_positions() -> None:
     )
     for name, std in vars(expected).items():
         np.testing.assert_allclose(getattr(bound, name), std, rtol=1e-3)
+
+
+def frames_of_one(
+    x: float, y: float, z: float, photons: list[float], background: list[float]
+) -> EmitterTable:
+    """An emitter at one place, with other photons and background in every frame."""
+    n = len(photons)
+    place = {"x_nm": [1050 + x] * n, "y_nm": [2050 + y] * n, "z_nm": [z] * n}
+    return EmitterTable.of(range(n), **place, photons=photons, background=background)
+
+
+def jointly_by_differences(table: EmitterTable) -> np.ndarray:
+    """Standard deviations of x, y and z from one Fisher matrix of 3 + 2 · frames parameters over all the pixels."""
+    n = len(table)
+    theta = np.concatenate(
+        ([table.x_nm[0] - 1050, table.y_nm[0] - 2050, table.z_nm[0]], table.photons, table.background)
+    )
+
+    def mean(t: np.ndarray) -> np.ndarray:
+        x, y, z = (column(value) for value in t[:3])
+        patch = ASTIGMATIC.patches(x / 100, y / 100, z)[0].numpy()
+        return np.concatenate([(t[3 + i] * patch + t[3 + n + i]).ravel() for i in range(n)])
+
+    slopes = [(mean(theta + shift) - mean(theta - shift)) / 0.2 for shift in 0.1 * np.eye(len(theta))]
+    variance = emccd(torch.as_tensor(mean(theta))).numpy()
+    return np.sqrt(np.diag(np.linalg.inv(np.einsum("jp,kp->jk", slopes, slopes / variance))))[:3]
+
+
+@given(
+    st.floats(-49, 49),
+    st.floats(-49, 49),
+    st.floats(-400, 400),
+    st.lists(st.tuples(st.floats(300, 10_000), st.floats(1, 200)), min_size=1, max_size=4),
+)
+def test_joint_bound_equals_one_great_fisher_matrix(
+    x: float, y: float, z: float, frames: list[tuple[float, float]]
+) -> None:
+    photons, background = map(list, zip(*frames, strict=True))
+    table = frames_of_one(x, y, z, photons, background)
+    bound = joint_crlb(table, np.zeros(len(table)), ASTIGMATIC, emccd, PIXEL)
+    expected = jointly_by_differences(table)
+    for std, value in zip(vars(bound).values(), expected, strict=True):
+        np.testing.assert_allclose(std, value, rtol=1e-4)  # every row has its emitter's
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_equal_frames_lower_the_joint_bound_by_the_root_of_their_number(n: int) -> None:
+    table = frames_of_one(13, -21, 120, [2000.0] * n, [30.0] * n)
+    single = table_crlb(table, ASTIGMATIC, emccd, PIXEL)
+    joint = joint_crlb(table, np.zeros(n), ASTIGMATIC, emccd, PIXEL)
+    for name, std in vars(joint).items():
+        np.testing.assert_allclose(std, getattr(single, name) / math.sqrt(n), rtol=1e-9)
+
+
+def test_joint_bound_keeps_emitters_apart_and_needs_light() -> None:
+    table = EmitterTable.concatenate(
+        [
+            frames_of_one(0, 0, 100, [1000, 3000], [20, 20]),
+            frames_of_one(30, -10, -200, [0, 500], [20, 20]),  # the dark frame adds nothing
+            frames_of_one(0, 0, 0, [0], [20]),  # nothing at all is seen
+        ]
+    )
+    emitter = np.array([0, 0, 1, 1, 2])
+    bound = joint_crlb(table, emitter, ASTIGMATIC, emccd, PIXEL)
+    single = table_crlb(table, ASTIGMATIC, emccd, PIXEL)
+    for name, std in vars(bound).items():
+        np.testing.assert_allclose(std[2:4], getattr(single, name)[3].expand(2), rtol=1e-9)
+        assert std[0] == std[1] < getattr(single, name)[1]
+        assert torch.isnan(std[4])
+    order = np.array([3, 0, 4, 2, 1])
+    shuffled = joint_crlb(table.select(order), emitter[order], ASTIGMATIC, emccd, PIXEL)
+    np.testing.assert_allclose(shuffled.x_nm, bound.x_nm[order], rtol=1e-12)
+    assert torch.isnan(joint_crlb(table, emitter, GAUSSIAN, emccd, PIXEL).z_nm).all()
+    assert len(joint_crlb(EmitterTable.empty(), np.zeros(0), GAUSSIAN, emccd, PIXEL).x_nm) == 0
 
 
 def test_ratio_is_one_for_errors_at_the_bound() -> None:

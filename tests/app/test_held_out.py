@@ -1,0 +1,82 @@
+"""Held-out tables: which frames the network sees, which the truth is of, and their numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emitter.app.held_out import held_out_tables
+from emitter.core.channels import N_CHANNELS, Scaling
+from emitter.core.decoding import Thresholds
+from emitter.core.errors import SettingsError
+from emitter.core.units import PixelSize
+from emitter.inference.bundle import Bundle
+from emitter.psf import build
+from emitter.psf.gaussian import AstigmaticSettings
+from emitter.simulation.camera import Camera, CameraSettings
+from emitter.simulation.settings import SimulationSettings
+from emitter.simulation.simulator import Domain, Simulator
+
+N_SAMPLES = 5
+
+
+class OneInTheCorner(nn.Module):
+    """A stand-in that finds one emitter in the first pixel of every sample and keeps what it has seen."""
+
+    n_frames, cells_px = 3, (1.0,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, photons_BTHW: Tensor) -> list[Tensor]:
+        self.seen.append(photons_BTHW)
+        b, _, height, width = photons_BTHW.shape
+        maps = torch.zeros(b, N_CHANNELS, height, width)
+        maps[:, 0] = -20.0
+        maps[:, 0, 0, 0] = 20.0
+        return [maps]
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    settings = SimulationSettings(frame_size_px=(16, 16), n_frames=3)
+    camera = Camera.build(CameraSettings("ideal"))
+    psf = build(AstigmaticSettings(), PixelSize.of(100.0))
+    return Bundle(
+        OneInTheCorner(),
+        Scaling(),
+        Thresholds(),
+        psf,
+        camera,
+        settings,  # type: ignore[arg-type]
+    )
+
+
+def test_one_frame_of_every_sample_is_numbered_as_the_sample(bundle: Bundle) -> None:
+    predicted, truth = held_out_tables(bundle, N_SAMPLES)
+    sample = Simulator(bundle.simulation, bundle.psf, bundle.camera).sample(
+        1, torch.arange(N_SAMPLES), Domain.HELD_OUT
+    )
+    assert torch.equal(bundle.network.seen[0], sample.photons_BTHW)
+    assert predicted.frame.tolist() == list(range(N_SAMPLES))
+    np.testing.assert_array_equal(truth.frame, sample.emitters.image_N)
+
+
+def test_truth_of_more_frames_has_the_predicted_one_in_its_middle(bundle: Bundle) -> None:
+    frames = 5
+    predicted, truth = held_out_tables(bundle, N_SAMPLES, truth_frames=frames)
+    sample = Simulator(bundle.simulation, bundle.psf, bundle.camera).sample(
+        1, torch.arange(N_SAMPLES), Domain.HELD_OUT, n_predicted=frames
+    )
+    assert torch.equal(bundle.network.seen[0], sample.photons_BTHW[:, 2:5])  # 3 of 7
+    assert predicted.frame.tolist() == [frames * one + 2 for one in range(N_SAMPLES)]
+    for frame in range(frames):
+        images = sample.emitters.image_N // N_SAMPLES == frame
+        mine = truth.select(truth.frame % frames == frame)
+        np.testing.assert_allclose(mine.photons, sample.emitters.photons_N[images])
+        np.testing.assert_array_equal(mine.frame // frames, sample.emitters.image_N[images] % N_SAMPLES)
+    with pytest.raises(SettingsError, match="truth_frames is 4"):
+        held_out_tables(bundle, N_SAMPLES, truth_frames=4)
