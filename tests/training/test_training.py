@@ -101,8 +101,10 @@ def test_validation_chooses_how_to_decode_where_a_loss_gives_every_emitter_one_c
     assert load_bundle(tmp_path).thresholds in module.tried_thresholds
 
 
-def test_a_few_seconds_of_training_find_emitters(tmp_path):
-    efficiency, _ = train(tmp_path, BudgetSettings(steps=301))
+def test_a_short_training_finds_emitters(tmp_path):
+    # the score of a few emitters is chance
+    settings = replace(SETTINGS, validation=ValidationSettings(64, 2, pictures=False))
+    efficiency, _ = train(tmp_path, BudgetSettings(steps=600), settings)
     log = pd.read_csv(tmp_path / "metrics.csv")
     loss = log["train/loss"].dropna()
     assert loss.iloc[-3:].mean() < loss.iloc[0]
