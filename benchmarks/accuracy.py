@@ -39,6 +39,10 @@ COSTS = {
 }
 IN_2D = {"efficiency_lateral": "E lateral", **{k: v for k, v in COLUMNS.items() if k != "efficiency_3d"}}
 _64 = "+simulation.frame_size_px=[64,64]"  # as Picasso's and the challenge's frames
+_DECODE_ROW = (  # whatever densities and frame sizes a variant trained on
+    *("protocol=plain", "samples=1500", "+simulation.frame_size_px=[40,40]"),
+    "+simulation.density_per_um2=[0.6,0.6]",
+)
 
 
 def ladder(densities: dict[float, int]) -> tuple[Scene, ...]:
@@ -76,9 +80,7 @@ _ALONE = ("+simulation.density_per_um2=[0.05,0.05]", "+simulation.flux.distribut
 CONDITIONS = {
     one.name: one
     for one in (
-        Conditions(
-            "quickstart", ("experiment=quickstart",), (Scene("own", ("samples=1500", "protocol=plain")),)
-        ),
+        Conditions("quickstart", ("experiment=quickstart",), (Scene("0.6 per um2", _DECODE_ROW),)),
         Conditions("ladder_2d", ("experiment=ladder_2d",), ladder(_STEPS)),
         Conditions(
             "ladder_3d",

@@ -228,7 +228,7 @@ class Run:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
             validation = (
-                f"training.validation.{one}" for one in ("times=1", "samples=128", "pictures=false")
+                f"training.validation.{one}" for one in ("times=1", "samples=512", "pictures=false")
             )
             common = (*validation, "logger.wandb=off")
             budget = (f"budget.steps={steps}", f"training.seed={self.seed}", f"run_dir={self.folder}")
