@@ -2,7 +2,7 @@
 
 python benchmarks/accuracy.py --on quickstart --variants default unet               # named below
 python benchmarks/accuracy.py --on ladder_2d --variants default "wide: model.widths=[96,96,48]" --cpu-seconds 720
-python benchmarks/accuracy.py --table                                               # the tables of what is there
+python benchmarks/accuracy.py --table --figures docs                                # of what is there
 
 A variant is one of those named below, or a name, a colon and settings of train.py. See harness.py for how variants are
 compared. Scores are kept in accuracy_scores.json; each run's folder in --out holds its network and logs.
@@ -17,7 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from harness import ROOT, SCORES, Conditions, Costs, Kept, Run, Scene, Scores, Variant, run_all, table
+from accuracy_conditions import CONDITIONS, LADDER, at, with_psf
+from accuracy_figures import (
+    DECODE_CHALLENGE,
+    PICASSO_2D,
+    PICASSO_3D,
+    Panel,
+    Points,
+    plot_budgets,
+    plot_densities,
+)
+from harness import ROOT, SCORES, Conditions, Costs, Kept, Run, Scores, Variant, run_all, table
 
 from emitter.core.errors import EmitterError
 from emitter.inference.bundle import Bundle, load_bundle
@@ -38,70 +48,6 @@ COSTS = {
     "frames_per_cpu_s": "frames of 64×64 per CPU-s",
 }
 IN_2D = {"efficiency_lateral": "E lateral", **{k: v for k, v in COLUMNS.items() if k != "efficiency_3d"}}
-_64 = "+simulation.frame_size_px=[64,64]"  # as Picasso's and the challenge's frames
-_DECODE_ROW = (  # whatever densities and frame sizes a variant trained on
-    *("protocol=plain", "samples=1500", "+simulation.frame_size_px=[40,40]"),
-    "+simulation.density_per_um2=[0.6,0.6]",
-)
-
-
-def ladder(densities: dict[float, int]) -> tuple[Scene, ...]:
-    """One scene of so many frames for every density."""
-    return tuple(
-        Scene(
-            f"{density:g} per um2",
-            (
-                "protocol=plain",
-                f"samples={n}",
-                _64,
-                f"+simulation.density_per_um2=[{density:g},{density:g}]",
-            ),
-        )
-        for density, n in densities.items()
-    )
-
-
-def challenge(name: str, n_frames: int, per_frame: float, filaments: float) -> Scene:
-    """Frames of the challenge with so many emitters in each, on filaments in a share of them."""
-    density = per_frame / (6.4 * 6.4)
-    return Scene(
-        name,
-        (
-            *("protocol=challenge2016", f"samples={n_frames}", _64),
-            f"+simulation.density_per_um2=[{density:.4f},{density:.4f}]",
-            f"+simulation.filament_share={filaments}",
-        ),
-    )
-
-
-_STEPS = {0.1: 1000, 0.5: 250, 1: 150, 2: 100, 5: 60}
-_ALONE = ("+simulation.density_per_um2=[0.05,0.05]", "+simulation.flux.distribution=uniform")
-
-CONDITIONS = {
-    one.name: one
-    for one in (
-        Conditions("quickstart", ("experiment=quickstart",), (Scene("0.6 per um2", _DECODE_ROW),)),
-        Conditions("ladder_2d", ("experiment=ladder_2d",), ladder(_STEPS)),
-        Conditions(
-            "ladder_3d",
-            ("experiment=ladder_3d",),
-            (
-                *ladder(_STEPS),
-                Scene("alone", ("protocol=plain", "samples=1500", _64, *_ALONE)),  # no temporal neighbours
-            ),
-        ),
-        Conditions(
-            "challenge_as",
-            ("experiment=challenge_as",),
-            (
-                challenge("LD", 1500, 1.2, 0.0),
-                challenge("HD", 250, 12.7, 0.0),
-                challenge("HD on filaments", 250, 12.7, 1.0),
-            ),
-        ),
-    )
-}
-
 VARIANTS = {
     one.name: one
     for one in (
@@ -155,20 +101,81 @@ def frames_per_cpu_second(bundle: Bundle, n_frames: int = 64, rounds: int = 5) -
     return n_frames / min(predict() for _ in range(rounds))
 
 
+def measured(kept: Kept, conditions: Conditions) -> set[tuple[str, float]]:
+    """Variants and CPU-seconds that were scored."""
+    return {
+        (name, float(budget.split()[0]))
+        for key in kept.scores
+        for condition, name, budget, _ in [key.split("; ")]
+        if condition == conditions.name
+    }
+
+
+def figures(kept: Kept, folder: Path, density_cpu_seconds: float = 720) -> None:
+    """Efficiency against CPU-seconds and against density, into a folder: of the named variants, where scored."""
+
+    def seeds(on: str, name: str, seconds: float, scene: str, score: str) -> list[float]:
+        return [found[score] for found in kept.of(CONDITIONS[on], Variant(name), seconds, scene)]
+
+    def panel(
+        title: str, on: str, score: str, scenes: dict[float, str], other: tuple[str, dict[float, float]]
+    ) -> Panel:
+        ours: dict[str, Points] = {
+            name: {
+                place: seeds(on, name, density_cpu_seconds, scene, score) for place, scene in scenes.items()
+            }
+            for name in VARIANTS
+            if (name, density_cpu_seconds) in measured(kept, CONDITIONS[on])
+        }
+        return Panel(title, "emitters per µm²", ours, other)
+
+    budgets: dict[str, dict[float, list[float]]] = {}
+    for name, seconds in measured(kept, CONDITIONS["quickstart"]):
+        if name in VARIANTS:
+            found = seeds("quickstart", name, seconds, at(0.6), "efficiency_3d")
+            budgets.setdefault(name, {})[seconds] = found
+    plot_budgets(
+        {name: budgets[name] for name in VARIANTS if name in budgets}, folder / "accuracy_budget.png"
+    )
+    scenes = {density: at(density) for density in LADDER}
+    crowded = {1.2: "LD", 12.7: "HD"}
+    panels = [
+        panel(
+            "2D, E lateral",
+            "ladder_2d",
+            "efficiency_lateral",
+            scenes,
+            ("Picasso, tuned per density", PICASSO_2D),
+        ),
+        panel(
+            "astigmatic, E3D",
+            "ladder_3d",
+            "efficiency_3d",
+            scenes,
+            ("Picasso, tuned per density", PICASSO_3D),
+        ),
+        replace(
+            panel(
+                "like the challenge, E3D",
+                "challenge_as",
+                "efficiency_3d",
+                crowded,
+                ("DECODE, 720 CPU-s", DECODE_CHALLENGE),
+            ),
+            xlabel="emitters in a frame of 6.4 µm",
+        ),
+    ]
+    plot_densities([one for one in panels if one.ours], folder / "accuracy_density.png")
+
+
 def tables(kept: Kept, wanted: Callable[[Conditions], bool]) -> str:
     """Every scene of every wanted condition, a row for each variant and budget that was scored."""
     texts = []
     for conditions in filter(wanted, CONDITIONS.values()):
-        measured = {
-            (name, float(budget.split()[0]))
-            for key in kept.scores
-            for condition, name, budget, _ in [key.split("; ")]
-            if condition == conditions.name
-        }
         for scene in conditions.scenes:
             rows = {
                 f"{name}, {seconds:g} CPU-s": kept.of(conditions, Variant(name), seconds, scene.name)
-                for name, seconds in sorted(measured)
+                for name, seconds in sorted(measured(kept, conditions))
             }
             flat = conditions.name == "ladder_2d"
             columns, best = (IN_2D, "efficiency_lateral") if flat else (COLUMNS, "efficiency_3d")
@@ -190,6 +197,7 @@ def main() -> None:
     parser.add_argument("--psf", help="psf.h5 of calibrate.py, for challenge_as")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "accuracy")
     parser.add_argument("--table", action="store_true", help="only the tables of what is there")
+    parser.add_argument("--figures", type=Path, help="folder for the figures of what is there")
     arguments = parser.parse_args()
     kept = Kept(KEPT, [*COLUMNS, *IN_2D, *COSTS, "n_truth"])
     if not arguments.table:
@@ -201,23 +209,10 @@ def main() -> None:
             for text in arguments.variants
         ]
         run_all(runs, Costs(out / "seconds_per_step.json"), kept, arguments.jobs, cost_of_use)
+    if arguments.figures:
+        figures(kept, arguments.figures)
     wanted = CONDITIONS if arguments.table else arguments.on
     print(f"\n{tables(kept, lambda conditions: conditions.name in wanted)}", flush=True)
-
-
-def with_psf(conditions: Conditions, psf: str | None) -> Conditions:
-    """The challenge's conditions with the PSF of its beads.
-
-    Raises:
-        EmitterError: when it is not given.
-    """
-    if conditions.name != "challenge_as":
-        return conditions
-    if psf is None:
-        raise EmitterError(
-            "challenge_as needs the PSF of the challenge's beads: calibrate.py first, then --psf psf.h5"
-        )
-    return replace(conditions, settings=(*conditions.settings, f"psf.file={Path(psf).resolve()}"))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,12 @@ from emitter.simulation.settings import SimulationSettings
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 ASTIGMATIC = AstigmaticSettings()
-SHARED = ("harness", "precision_figures")  # no commands of their own
+SHARED = (
+    "harness",
+    "accuracy_conditions",
+    "accuracy_figures",
+    "precision_figures",
+)  # no commands of their own
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +60,38 @@ def test_the_simulation_benchmark_counts_frames():
     z, zero = torch.tensor([-300.0, 0.0, 300.0]), torch.zeros(3)
     light = [model.patches(zero, zero, z).sum(dim=(1, 2)) for model in (psf, spline)]
     assert torch.allclose(light[0], light[1], atol=0.03)  # it is the same PSF
+
+
+def test_the_figures_of_accuracy_show_what_was_scored(tmp_path, monkeypatch):
+    accuracy = load("accuracy")
+    shown = {}
+    monkeypatch.setattr(accuracy, "plot_budgets", lambda models, path: shown.update(models))
+    monkeypatch.setattr(
+        accuracy, "plot_densities", lambda panels, path: shown.update({p.title: p.ours for p in panels})
+    )
+    kept = accuracy.Kept(tmp_path / "scores.json", [])
+    for seed, score in ((1, 0.7), (2, 0.72)):
+        kept.scores[f"quickstart; default; 240 CPU-s; seed {seed}"] = {
+            "0.6 per um2": {"efficiency_3d": score}
+        }
+    kept.scores["quickstart; a trial; 240 CPU-s; seed 1"] = {"0.6 per um2": {"efficiency_3d": 0.9}}
+    ladder = {accuracy.at(density): {"efficiency_lateral": 1 - density / 10} for density in accuracy.LADDER}
+    kept.scores["ladder_2d; unet; 720 CPU-s; seed 1"] = ladder
+    accuracy.figures(kept, tmp_path)
+    assert shown == {
+        "default": {240: [0.7, 0.72]},
+        "2D, E lateral": {"unet": {density: [1 - density / 10] for density in accuracy.LADDER}},
+    }
+
+
+def test_the_figures_of_accuracy_are_drawn(tmp_path):
+    drawn = load("accuracy_figures")
+    drawn.plot_budgets({"default": {240: [0.7, 0.72], 720: [0.75]}}, tmp_path / "budget.png")
+    panel = drawn.Panel(
+        "2D", "emitters per µm²", {"default": {0.1: [0.9], 5: [0.6]}}, ("Picasso", drawn.PICASSO_2D)
+    )
+    drawn.plot_densities([panel], tmp_path / "density.png")
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("budget.png", "density.png"))
 
 
 def test_a_table_has_means_and_spreads_and_the_best_first():

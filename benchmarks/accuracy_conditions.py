@@ -1,0 +1,94 @@
+"""What accuracy.py trains on, and the scenes that it scores on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from harness import Conditions, Scene
+
+from emitter.core.errors import EmitterError
+
+_64 = "+simulation.frame_size_px=[64,64]"  # as Picasso's and the challenge's frames
+_DECODE_ROW = (  # whatever densities and frame sizes a variant trained on
+    *("protocol=plain", "samples=1500", "+simulation.frame_size_px=[40,40]"),
+    "+simulation.density_per_um2=[0.6,0.6]",
+)
+
+
+def at(density: float) -> str:
+    """Name of the scene of so many emitters per µm²."""
+    return f"{density:g} per um2"
+
+
+def ladder(densities: dict[float, int]) -> tuple[Scene, ...]:
+    """One scene of so many frames for every density."""
+    return tuple(
+        Scene(
+            at(density),
+            (
+                "protocol=plain",
+                f"samples={n}",
+                _64,
+                f"+simulation.density_per_um2=[{density:g},{density:g}]",
+            ),
+        )
+        for density, n in densities.items()
+    )
+
+
+def challenge(name: str, n_frames: int, per_frame: float, filaments: float) -> Scene:
+    """Frames of the challenge with so many emitters in each, on filaments in a share of them."""
+    density = per_frame / (6.4 * 6.4)
+    return Scene(
+        name,
+        (
+            *("protocol=challenge2016", f"samples={n_frames}", _64),
+            f"+simulation.density_per_um2=[{density:.4f},{density:.4f}]",
+            f"+simulation.filament_share={filaments}",
+        ),
+    )
+
+
+LADDER = {0.1: 1000, 0.5: 250, 1: 150, 2: 100, 5: 60}
+_ALONE = ("+simulation.density_per_um2=[0.05,0.05]", "+simulation.flux.distribution=uniform")
+
+CONDITIONS = {
+    one.name: one
+    for one in (
+        Conditions("quickstart", ("experiment=quickstart",), (Scene(at(0.6), _DECODE_ROW),)),
+        Conditions("ladder_2d", ("experiment=ladder_2d",), ladder(LADDER)),
+        Conditions(
+            "ladder_3d",
+            ("experiment=ladder_3d",),
+            (
+                *ladder(LADDER),
+                Scene("alone", ("protocol=plain", "samples=1500", _64, *_ALONE)),  # no temporal neighbours
+            ),
+        ),
+        Conditions(
+            "challenge_as",
+            ("experiment=challenge_as",),
+            (
+                challenge("LD", 1500, 1.2, 0.0),
+                challenge("HD", 250, 12.7, 0.0),
+                challenge("HD on filaments", 250, 12.7, 1.0),
+            ),
+        ),
+    )
+}
+
+
+def with_psf(conditions: Conditions, psf: str | None) -> Conditions:
+    """The challenge's conditions with the PSF of its beads.
+
+    Raises:
+        EmitterError: when it is not given.
+    """
+    if conditions.name != "challenge_as":
+        return conditions
+    if psf is None:
+        raise EmitterError(
+            "challenge_as needs the PSF of the challenge's beads: calibrate.py first, then --psf psf.h5"
+        )
+    return replace(conditions, settings=(*conditions.settings, f"psf.file={Path(psf).resolve()}"))
