@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -114,19 +114,22 @@ class Stepper(EmitterModule):
 
 
 def relative_seconds(overrides: Sequence[str], reference: Stepper, rounds: int = 20) -> float:
-    """CPU time of a step of these settings, the reference's being 1: both timed in turns, the least of each taken."""
+    """CPU time of a step of these settings, the reference's being 1: the median of pairs timed one after the other.
+
+    A neighbour on the machine slows both of a pair; the least of each would be of different moments.
+    """
     stepper = Stepper.of(overrides)
     every = stepper.objective.weighting.norms_every_steps
-    own, others, with_norms = [], [], []
+    ratios = []
     for _ in range(rounds):
-        others.append(reference.whole_step())
+        other = reference.whole_step()
         stepper.step = 1
-        own.append(stepper.whole_step())
+        own = stepper.whole_step()
         if every:
             stepper.step = 0
-            with_norms.append(stepper.whole_step())
-    seconds = min(own) + ((min(with_norms) - min(own)) / every if every else 0.0)
-    return seconds / min(others)
+            own += (stepper.whole_step() - own) / every
+        ratios.append(own / other)
+    return median(ratios)
 
 
 class Costs:
