@@ -30,6 +30,7 @@ from accuracy_figures import (
 from harness import ROOT, SCORES, Conditions, Costs, Kept, Run, Scores, Variant, run_all, table
 
 from emitter.core.errors import EmitterError
+from emitter.core.memory import keep_freed_memory
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.models.backbone import count_macs_per_pixel, count_parameters
 
@@ -199,6 +200,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only the tables of what is there")
     parser.add_argument("--figures", type=Path, help="folder for the figures of what is there")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the programs do
     kept = Kept(KEPT, [*COLUMNS, *IN_2D, *COSTS, "n_truth"])
     if not arguments.table:
         out = arguments.out.resolve()

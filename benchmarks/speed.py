@@ -26,6 +26,7 @@ import torch
 from harness import Stepper
 from torch import Tensor
 
+from emitter.core.memory import keep_freed_memory
 from emitter.core.precision import has_fast_bfloat16
 from emitter.inference.bundle import Bundle
 from emitter.inference.export import Predict, load, write
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["var_tiny", "var_base"])
     parser.add_argument("--exported", action="store_true", help="only the exported forms")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the programs do
     torch.set_num_threads(1)
     whole = (inference_rows, training_rows, exported_rows)
     for rows_of in (exported_rows,) if arguments.exported else whole:

@@ -27,6 +27,7 @@ import emitter
 from emitter.app.config_errors import sentence
 from emitter.app.schema import build
 from emitter.core.errors import EmitterError
+from emitter.core.memory import keep_freed_memory
 
 # What a user can act on; anything else is a bug and keeps its traceback.
 USER_ERRORS = (EmitterError, HydraException, OmegaConfBaseException, OSError)
@@ -54,6 +55,7 @@ def launch(program: str) -> None:
     """
     # before torch comes in: a thread that waits for the others stops spinning sooner, a quarter less CPU time a step
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    keep_freed_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its errors through, to be worded here
     for argument in sys.argv[1:]:
         if argument.startswith("="):  # Hydra itself fails on it
