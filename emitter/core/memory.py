@@ -1,7 +1,7 @@
 """How the C library gives memory back.
 
 A forward pass frees maps of many megabytes and asks for them again a moment later. glibc returns freed memory to the
-system at once, which then has to hand out zeroed pages anew: that took 30 to 50 % of a prediction's CPU time.
+system at once, which then has to hand out zeroed pages anew: that took 14 to 53 % of a prediction's CPU time.
 """
 
 from __future__ import annotations
