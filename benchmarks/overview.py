@@ -1,4 +1,4 @@
-"""The README's picture: one simulated frame, the probability at every scale, and what is found against the truth.
+"""The README's picture: one simulated frame, the probability of its cells, and what is found against the truth.
 
 python benchmarks/overview.py RUN docs/overview.png
 """
@@ -23,13 +23,14 @@ def main(run: str, path: str) -> None:
     bundle = load_bundle(run)
     sample = Simulator(bundle.simulation, bundle.psf, bundle.camera).sample(SEED, torch.arange(1))
     with torch.inference_mode():
-        maps = bundle.network(sample.photons_BTHW)
-    found = decode(maps[-1], bundle.scaling, bundle.thresholds, bundle.network.cells_px[-1])
+        maps_B6HW = bundle.network(sample.photons_BTHW)[-1]
+    found = decode(maps_B6HW, bundle.scaling, bundle.thresholds, bundle.network.cells_px[-1])
     truth = sample.emitters
-    panels = [("camera frame", sample.counts_BTHW[0, 1], "gray")]
-    for maps_k, cell in zip(maps, bundle.network.cells_px, strict=True):
-        panels.append((f"probability, cells of {cell:g} px", torch.sigmoid(maps_k[0, ch.P]), "magma"))
-    figure = Figure(figsize=(16, 3.6), layout="constrained")
+    panels = [
+        ("camera frame", sample.counts_BTHW[0, 1], "gray"),
+        ("probability", torch.sigmoid(maps_B6HW[0, ch.P]), "magma"),
+    ]
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels) + 1)
     extent = (0, SIDE_PX, SIDE_PX, 0)

@@ -197,7 +197,7 @@ class EmitterModule(pl.LightningModule):
     def _parts(self, outcome: Outcome, sample: Sample) -> dict[str, Tensor]:
         """Where this rank's loss comes from; ``lost``: emitters that share a cell with a brighter one."""
         parts: dict[str, Tensor] = {}
-        for k, parts_6 in enumerate(outcome.parts_KB6.mean(dim=1)):
+        for k, parts_6 in zip(self.objective.scales, outcome.parts_KB6.mean(dim=1), strict=True):
             parts |= {f"train/scale{k}/{name}": parts_6[i] for i, name in enumerate(CHANNELS)}
             cell_px = self.network.cells_px[k]
             truth = Truth(sample.emitters, sample.background_IHW, self.bundle.scaling, cell_px)

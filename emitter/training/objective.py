@@ -1,6 +1,7 @@
 """What one training step minimises: the loss of every scale, the scales' weights, the channels' weighting.
 
-Shape suffixes: K scales, B images, C channels of the maps, 6 parts (one for each channel), H rows, W columns.
+Shape suffixes: K supervised scales, B images, C channels of the maps, 6 parts (one for each channel), H rows,
+W columns.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from emitter.training.settings import TrainingSettings
 class Outcome:
     """The loss of a step and where it comes from.
 
-    ``parts_KB6``: of every scale and image, before all weights. ``parts_6``: their mean over images, summed over
-    scales with the scales' weights. ``contributions_7``: what the weighting makes of the six and of the
+    ``parts_KB6``: of every supervised scale and image, before all weights. ``parts_6``: their mean over images,
+    summed over scales with the scales' weights. ``contributions_7``: what the weighting makes of the six and of the
     reconstruction (0 without one); they add up to ``total``, but for the weighting's own penalty. ``preset_loss``: the
     same with the preset's fixed weights, whatever the weighting. ``reconstruction`` is before its weight.
     """
@@ -61,11 +62,14 @@ class Objective(nn.Module):
         self.cells_px = bundle.network.cells_px
         self.scaling = bundle.scaling
         self.psf = bundle.psf
-        self.losses = nn.ModuleList(settings.loss.build(settings.detection) for _ in self.cells_px)
+        n_scales = len(bundle.network.cells_px)
+        final = scale_weights(settings.scale_warmup, sys.maxsize, n_scales, settings.epoch_steps)
+        # of those to be supervised; wrong settings are named before the training begins
+        self.scales = tuple(scale for scale, weight in enumerate(final) if weight > 0)
+        self.losses = nn.ModuleList(settings.loss.build(settings.detection) for _ in self.scales)
         # where there is no z to learn, its error of 0 would draw an adaptive weight to itself
         preset = settings.channel_weights if bundle.is_3d else replace(settings.channel_weights, z=0.0)
         self.weighting = settings.weighting.build(preset)
-        self.scale_weights(0)  # wrong settings are named before the training begins
 
     @property
     def finest(self) -> Loss:
@@ -75,13 +79,14 @@ class Objective(nn.Module):
         return loss
 
     def scale_weights(self, step: int) -> tuple[float, ...]:
-        """Of every scale at this step, coarse to fine."""
+        """Of every scale at this step, coarse to fine, those that are not supervised among them."""
         settings = self.settings
         return scale_weights(settings.scale_warmup, step, len(self.cells_px), settings.epoch_steps)
 
-    def final_scale_weights(self) -> tuple[float, ...]:
-        """Of every scale when the warm-up is over and all are active."""
-        return self.scale_weights(sys.maxsize)
+    def supervised_weights(self, step: int) -> tuple[float, ...]:
+        """Of the K supervised ones at this step."""
+        weights = self.scale_weights(step)
+        return tuple(weights[scale] for scale in self.scales)
 
     def forward(
         self, maps: list[Tensor], sample: Sample, keep_B: Tensor, step: int, progress: float
@@ -89,7 +94,7 @@ class Objective(nn.Module):
         """The loss, in float32. Images that are not kept weigh nothing."""
         parts_KB6 = self.parts(maps, sample, keep_B, progress)
         weights = self.scale_weights(step)
-        parts_6 = self._over_scales(parts_KB6, weights)
+        parts_6 = self._over_scales(parts_KB6, self.supervised_weights(step))
         contributions_6, preset_loss = self.weighting(parts_6), self.preset_loss(parts_6.detach())
         reconstruction = self._reconstruction(maps[-1], sample, keep_B)
         beside = parts_6.new_zeros(())
@@ -106,12 +111,12 @@ class Objective(nn.Module):
         return (self.weighting.preset_6 * parts_6).sum()
 
     def parts(self, maps: list[Tensor], sample: Sample, keep_B: Tensor, progress: float) -> Tensor:
-        """Of every scale and image, before all weights, (K, B, 6)."""
+        """Of every supervised scale and image, before all weights, (K, B, 6)."""
         kept = keep_B[:, None].to(torch.float32)
         parts = []
-        for maps_BCHW, cell_px, loss in zip(maps, self.cells_px, self.losses, strict=True):
-            truth = Truth(sample.emitters, sample.background_IHW, self.scaling, cell_px)
-            parts.append(loss(maps_BCHW.float(), truth, progress) * kept)
+        for scale, loss in zip(self.scales, self.losses, strict=True):
+            truth = Truth(sample.emitters, sample.background_IHW, self.scaling, self.cells_px[scale])
+            parts.append(loss(maps[scale].float(), truth, progress) * kept)
         return torch.stack(parts)
 
     def _over_scales(self, parts_KB6: Tensor, weights: tuple[float, ...]) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -259,11 +260,11 @@ def parameter_norms(network: EmitterNetwork) -> dict[str, float]:
 
 @torch.no_grad()
 def probe_parts(module: EmitterModule, network: EmitterNetwork, sample: Sample) -> Tensor:
-    """The parts on fixed samples, (6,), over all scales with their final weights: a function of the weights alone."""
+    """The parts on fixed samples, (6,), over the scales with their final weights: a function of the weights alone."""
     maps = network(sample.photons_BTHW)
     keep_B = torch.ones(len(maps[0]), dtype=torch.bool, device=maps[0].device)
     parts_KB6 = module.objective.parts(maps, sample, keep_B, progress=0.0)
-    weights_K = parts_KB6.new_tensor(module.objective.final_scale_weights())
+    weights_K = parts_KB6.new_tensor(module.objective.supervised_weights(sys.maxsize))
     return (parts_KB6.mean(dim=1) * weights_K[:, None]).sum(dim=0)
 
 

@@ -34,8 +34,8 @@ def network(settings=SMALL, n_frames: int = 3) -> EmitterNetwork:
 
 def test_the_quick_start_keeps_its_budget():
     net = preset("var_tiny")
-    assert count_parameters(net) <= 0.5e6
-    assert count_macs_per_pixel(net, 3) <= 0.15e6
+    assert count_parameters(net) <= 0.3e6
+    assert count_macs_per_pixel(net, 3) <= 0.09e6
 
 
 def test_the_baseline_has_the_published_size():

@@ -56,7 +56,7 @@ def small_fit(folder: Path, logger: LoggerSettings, settings: TrainingSettings =
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> Path:
-    """The default run with every logger, in small; of frames that the diagnosis has something to say of."""
+    """A small run with every logger and every scale trained, of frames that the diagnosis has something to say of."""
     folder = tmp_path_factory.mktemp("run")
     overrides = (
         "logger=all",
@@ -64,6 +64,7 @@ def run_dir(tmp_path_factory) -> Path:
         "logger.group=several",
         "fast_dev_run=true",
         "trainer=cpu",
+        "scale_warmup=coarse_first",
         "camera.baseline_adu=65530",
         f"run_dir={folder}",
     )

@@ -98,6 +98,22 @@ def test_a_locked_scale_may_overflow():
     assert not locked.grad.any()
 
 
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=lambda s: s.kind)
+def test_a_scale_without_a_weight_has_no_loss(weighting):
+    alone = ScaleWarmupSettings("coarse_first", steps=10, coarse_weight=0)
+    objective, maps, sample, _ = scene(replace(SETTINGS, scale_warmup=alone, weighting=weighting))
+    every, *_ = scene(replace(SETTINGS, weighting=weighting))
+    keep = torch.ones(3, dtype=torch.bool)
+    coarse = torch.full_like(maps[0], 1e25).requires_grad_()  # untrained, it may be anything
+    outcome = objective([coarse, maps[1]], sample, keep, step=10, progress=0.0)
+    parts_KB6 = every.parts(maps, sample, keep, progress=0.0)
+    assert outcome.scale_weights == (0, 1)
+    assert torch.equal(outcome.parts_KB6, parts_KB6[1:])
+    assert torch.equal(outcome.epoch_parts(), parts_KB6[1].mean(dim=0))
+    outcome.total.backward()
+    assert coarse.grad is None and maps[1].grad.any()
+
+
 def test_a_dropped_image_weighs_nothing():
     objective, maps, sample, _ = scene()
     keep = torch.tensor([True, False, True])
