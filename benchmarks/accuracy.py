@@ -139,7 +139,7 @@ def figures(kept: Kept, folder: Path, density_cpu_seconds: float = 720) -> None:
         {name: budgets[name] for name in VARIANTS if name in budgets}, folder / "accuracy_budget.png"
     )
     scenes = {density: at(density) for density in LADDER}
-    crowded = {1.2: "LD", 12.7: "HD"}
+    crowded = {1.2: "LD", 12.7: "HD on filaments"}  # as DECODE's lists are
     panels = [
         panel(
             "2D, E lateral",
@@ -157,7 +157,7 @@ def figures(kept: Kept, folder: Path, density_cpu_seconds: float = 720) -> None:
         ),
         replace(
             panel(
-                "like the challenge, E3D",
+                "like the challenge (12.7: on filaments), E3D",
                 "challenge_as",
                 "efficiency_3d",
                 crowded,
