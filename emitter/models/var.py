@@ -2,7 +2,7 @@
 
 Visual autoregressive modelling (Tian et al. 2024) predicts a residual pyramid, every scale adding to one accumulated
 estimate f̂. Kept here: the accumulated estimate with f̂ ← up(f̂) + Φ(h_k), Φ(h) = ½h + ½conv(h) shared over the
-scales; the next scale's input is f̂ with a level embedding; every f̂_k is supervised. Changed for regression, as
+scales; the next scale's input is f̂ with a level embedding; every f̂_k can be supervised. Changed for regression, as
 others since have found: the estimate stays continuous, every scale sees the image's features, and scale k works on
 the model's own f̂_{k-1}, never on the truth. f̂_k is kept at the resolution of scale k: upsampling is linear, so adding
 coarse residuals at full size would give the same sum for sixteen times the work.

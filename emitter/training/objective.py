@@ -88,6 +88,10 @@ class Objective(nn.Module):
         weights = self.scale_weights(step)
         return tuple(weights[scale] for scale in self.scales)
 
+    def final_weights(self) -> tuple[float, ...]:
+        """Of the K supervised ones when the warm-up is over and all are active."""
+        return self.supervised_weights(sys.maxsize)
+
     def forward(
         self, maps: list[Tensor], sample: Sample, keep_B: Tensor, step: int, progress: float
     ) -> Outcome:

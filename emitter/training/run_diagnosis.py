@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -264,7 +263,7 @@ def probe_parts(module: EmitterModule, network: EmitterNetwork, sample: Sample) 
     maps = network(sample.photons_BTHW)
     keep_B = torch.ones(len(maps[0]), dtype=torch.bool, device=maps[0].device)
     parts_KB6 = module.objective.parts(maps, sample, keep_B, progress=0.0)
-    weights_K = parts_KB6.new_tensor(module.objective.supervised_weights(sys.maxsize))
+    weights_K = parts_KB6.new_tensor(module.objective.final_weights())
     return (parts_KB6.mean(dim=1) * weights_K[:, None]).sum(dim=0)
 
 
