@@ -21,6 +21,12 @@ def at(density: float) -> str:
     return f"{density:g} per um2"
 
 
+def with_turned(*scenes: Scene) -> tuple[Scene, ...]:
+    """Every scene, and again with the mean of frames and turned frames."""
+    turned = (Scene(f"{scene.name}, turned", (*scene.settings, "turned=true")) for scene in scenes)
+    return (*scenes, *turned)
+
+
 def ladder(densities: dict[float, int]) -> tuple[Scene, ...]:
     """One scene of so many frames for every density."""
     return tuple(
@@ -64,12 +70,12 @@ _MT0_PHOTONS = ("simulation.flux.mean=7000", "simulation.flux.std=3000")
 CONDITIONS = {
     one.name: one
     for one in (
-        Conditions("quickstart", ("experiment=quickstart",), (Scene(at(0.6), _DECODE_ROW),)),
-        Conditions("ladder_2d", ("experiment=ladder_2d",), ladder(LADDER)),
+        Conditions("quickstart", ("experiment=quickstart",), with_turned(Scene(at(0.6), _DECODE_ROW))),
+        Conditions("ladder_2d", ("experiment=ladder_2d",), with_turned(*ladder(LADDER))),
         Conditions(
             "ladder_3d",
             ("experiment=ladder_3d",),
-            (
+            with_turned(
                 *ladder(LADDER),
                 Scene("alone", ("protocol=plain", "samples=1500", _64, *_ALONE)),  # no temporal neighbours
             ),

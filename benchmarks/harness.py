@@ -30,6 +30,7 @@ from omegaconf import OmegaConf
 
 from emitter.app.launch import conf_dir
 from emitter.app.schema import build
+from emitter.app.scoring import METRICS_FILE
 from emitter.app.train import Settings, new_bundle
 from emitter.simulation.simulator import Simulator
 from emitter.training.module import EmitterModule
@@ -210,10 +211,14 @@ class Run:
 
     def scores(self) -> dict[str, Scores] | None:
         """By scene, when all are there."""
-        files = {scene.name: self.folder / scene.name / "metrics.json" for scene in self.conditions.scenes}
+        files = {scene.name: self.scores_file(scene) for scene in self.conditions.scenes}
         if not all(file.is_file() for file in files.values()):
             return None
         return {name: json.loads(file.read_text()) for name, file in files.items()}
+
+    def scores_file(self, scene: Scene) -> Path:
+        """Where evaluate.py leaves a scene's scores."""
+        return self.folder / scene.name / METRICS_FILE
 
     def execute(self, costs: Costs) -> None:
         """Train and score, after the run that it starts from."""
@@ -238,6 +243,8 @@ class Run:
             _command("train.py", *overrides, *common, *budget, log=self.folder / "train.log")
             (self.folder / "trained").touch()
         for scene in self.conditions.scenes:
+            if self.scores_file(scene).is_file():
+                continue
             rest = (f"checkpoint={self.checkpoint}", f"output={self.folder}/{scene.name}")
             _command("evaluate.py", *rest, *scene.settings, log=self.folder / f"{scene.name}.log")
         print(f"done: {self.key}, {steps} steps", flush=True)
@@ -277,6 +284,10 @@ class Kept:
                 }
         self.path.write_text(json.dumps(dict(sorted(self.scores.items())), indent=1) + "\n")
 
+    def has(self, run: Run) -> bool:
+        """Whether every scene of a run is there."""
+        return {scene.name for scene in run.conditions.scenes} <= self.scores.get(run.key, {}).keys()
+
     def of(self, conditions: Conditions, variant: Variant, cpu_seconds: float, scene: str) -> list[Scores]:
         """Of all seeds that are there."""
         runs = (Run(conditions, variant, seed, cpu_seconds, Path()) for seed in range(1, MOST_SEEDS + 1))
@@ -291,7 +302,7 @@ def run_all(
     more: Callable[[Path], Scores] = lambda checkpoint: {},
 ) -> None:
     """Time the steps, then run all that is missing. ``more``: scores of a checkpoint beside those of the scenes."""
-    missing = [run for run in runs if run.key not in kept.scores]
+    missing = [run for run in runs if not kept.has(run)]
     for run in missing:  # before the machine is busy with the runs
         run.steps(costs)
         if run.before is not None:

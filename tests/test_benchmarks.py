@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,9 @@ def test_scores_are_kept_by_conditions_variant_budget_and_seed(tmp_path):
     assert run.steps(costs) == 480
     assert again.of(conditions, run.variant, 240, "own") == [{"jaccard": 0.5, "steps": 480}]
     assert again.of(conditions, run.variant, 720, "own") == []
+    assert again.has(run) and not again.has(replace(run, seed=4))
+    other = harness.Scene("other", ())
+    assert not again.has(replace(run, conditions=replace(conditions, scenes=(*conditions.scenes, other))))
 
 
 def optics(psf=ASTIGMATIC, **changes) -> Bundle:

@@ -46,6 +46,7 @@ class Settings:
     frames: tuple[int, int] | None = None
     remove_offset: bool = False
     samples: int = 1000
+    turned: bool = False
     simulation: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,6 +62,10 @@ class Settings:
         require(
             not self.simulation or self.checkpoint is not None,
             "simulation says on what a checkpoint is scored, and there are tables here: leave it out",
+        )
+        require(
+            not self.turned or self.checkpoint is not None,
+            "turned says how a checkpoint predicts, and there are tables here: leave it out",
         )
         protocol_named(self.protocol)
         require(self.samples >= 1, f"samples is {self.samples}: give 1 or more simulated frames")
@@ -149,7 +154,7 @@ def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> dict[str, Any]:
     """The metrics of a network on samples of its own simulation that training never saw, and its pixel bias."""
     bundle = load_bundle(checkpoint)
     bundle = replace(bundle, simulation=changed(bundle.simulation, settings.simulation))
-    predicted, truth = held_out_tables(bundle, settings.samples)
+    predicted, truth = held_out_tables(bundle, settings.samples, turned=settings.turned)
     if not len(truth):
         raise EmitterError(f"{settings.samples} simulated frames hold no emitter: give more samples=")
     protocol = replace(protocol_named(settings.protocol), axial=settings.axial and bundle.is_3d)

@@ -15,6 +15,7 @@ from emitter.core.errors import EmitterError, require
 from emitter.core.precision import has_fast_bfloat16
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.inference.localizer import Compute, Localizer
+from emitter.inference.turned import check_turnable
 from emitter.io.files import prepare_output, replacing
 from emitter.io.movie import Movie
 from emitter.io.movies import open_movie
@@ -39,6 +40,7 @@ class Settings:
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     batch_px: int = 2**18
+    turned: bool = False
 
     def __post_init__(self) -> None:
         require(self.output.suffix == ".csv", f"output is '{self.output}': give the name of a .csv file")
@@ -71,7 +73,7 @@ class Settings:
         precision = self.precision
         if precision == "auto":
             precision = "bf16" if has_fast_bfloat16(device) else "fp32"
-        return Compute(batch_px=self.batch_px, device=device, precision=precision)
+        return Compute(self.batch_px, device, precision, self.turned)
 
 
 def run(settings: Settings) -> dict[str, Any]:
@@ -116,6 +118,8 @@ def run(settings: Settings) -> dict[str, Any]:
 def build_localizer(bundle: Bundle, settings: Settings) -> Localizer:
     """The checkpoint's localizer with what the user overrides, on the device."""
     compute = settings.compute()
+    if compute.turned:
+        check_turnable(bundle.psf)
     camera, thresholds = bundle.camera, bundle.thresholds
     if settings.baseline_adu is not None:
         camera = replace(camera, baseline_adu=torch.tensor(float(settings.baseline_adu)))

@@ -45,3 +45,10 @@ class Scaling:
 def channel_tensor(values: tuple[float, ...] | list[float], like: Tensor) -> Tensor:
     """One number per channel as (1, 6, 1, 1), on the device and in the type of ``like``."""
     return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, N_CHANNELS, 1, 1)
+
+
+def turned(maps_BCHW: Tensor) -> Tensor:
+    """The maps of frames turned by 180° from the maps of the frames, and back: offsets point the other way."""
+    sign_C11 = maps_BCHW.new_ones(maps_BCHW.shape[1], 1, 1)
+    sign_C11[[X, Y]] = -1.0
+    return maps_BCHW.flip(-2, -1) * sign_C11

@@ -20,6 +20,7 @@ from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.inference.checks import FrameChecks, check_sample, check_size
 from emitter.inference.tiling import MovieNetwork, predict
+from emitter.inference.turned import mean_of_turned
 from emitter.io.movie import Movie
 
 
@@ -35,11 +36,13 @@ class FrameCamera(Protocol):
 
 @dataclass(frozen=True)
 class Compute:
-    """How a movie is predicted: at most ``batch_px`` pixels at once, on a device, in a precision."""
+    """How a movie is predicted: at most ``batch_px`` pixels at once, on a device, in a precision; ``turned``: a second
+    time turned by 180°, for the mean (see turned.py)."""
 
     batch_px: int = 2**18
     device: str = "cpu"
     precision: Literal["fp32", "bf16"] = "fp32"
+    turned: bool = False
 
     def __post_init__(self) -> None:
         require(self.batch_px >= 1024, f"batch_px is {self.batch_px}: give at least 1024 pixels")
@@ -91,10 +94,18 @@ class Localizer:
             with torch.autocast(
                 photons_FHW.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"
             ):
-                maps_B6HW = predict(self.network, photons_FHW, window, self.compute.batch_px)
+                maps_B6HW = self._maps(photons_FHW, window)
             emitters = decode(maps_B6HW, self.scaling, self.thresholds, self.network.cells_px[-1])
         frames = movie.frame_numbers[start:stop]
         return EmitterTable.from_emitters(emitters, self.pixel_size, frames.tolist()).sorted()
+
+    def _maps(self, photons_FHW: Tensor, window_BT: Tensor) -> Tensor:
+        """Maps (B, 6, H / cell, W / cell) of a block's windows."""
+
+        def maps(frames_FHW: Tensor) -> Tensor:
+            return predict(self.network, frames_FHW, window_BT, self.compute.batch_px)
+
+        return mean_of_turned(maps, photons_FHW) if self.compute.turned else maps(photons_FHW)
 
     def _photons(self, counts_FHW: np.ndarray) -> Tensor:
         """Photons (F, H, W), on the device."""

@@ -212,6 +212,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, truth_csv: Path) -> None:
         ({"localizations": "a", "truth": "b", "frames": (5, 3)}, r"frames is \[5, 3\]"),
         ({"localizations": "a", "truth": "b", "pixel_size_nm": 0.1}, "pixel_size_nm in x is 0.1"),
         ({"localizations": "a", "truth": "b", "simulation": {"lifetime_frames": None}}, "leave it out"),
+        ({"localizations": "a", "truth": "b", "turned": True}, "turned says how a checkpoint predicts"),
     ],
 )
 def test_wrong_settings_are_one_sentence(settings: dict[str, Any], message: str) -> None:

@@ -80,3 +80,11 @@ def test_truth_of_more_frames_has_the_predicted_one_in_its_middle(bundle: Bundle
         np.testing.assert_array_equal(mine.frame // frames, sample.emitters.image_N[images] % N_SAMPLES)
     with pytest.raises(SettingsError, match="truth_frames is 4"):
         held_out_tables(bundle, N_SAMPLES, truth_frames=4)
+
+
+def test_turned_frames_are_seen_too_where_the_psf_allows_it(bundle: Bundle) -> None:
+    plain, _ = held_out_tables(bundle, N_SAMPLES)
+    first = bundle.network.seen[-1]  # type: ignore[union-attr,index]
+    held_out_tables(bundle, N_SAMPLES, turned=True)
+    torch.testing.assert_close(bundle.network.seen[-2:], [first, first.flip(-2, -1)])  # type: ignore[union-attr,index]
+    assert len(plain) == N_SAMPLES

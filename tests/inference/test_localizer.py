@@ -56,10 +56,9 @@ class CountingCamera:
         return (counts - 10) * 2
 
 
-def localizer(batch_px: int = 4096) -> Localizer:
-    return Localizer(
-        Marker(), CountingCamera(), Scaling(), Thresholds(), PIXEL, (1.0, 9.0), Compute(batch_px=batch_px)
-    )
+def localizer(batch_px: int = 4096, turned: bool = False) -> Localizer:
+    compute = Compute(batch_px=batch_px, turned=turned)
+    return Localizer(Marker(), CountingCamera(), Scaling(), Thresholds(), PIXEL, (1.0, 9.0), compute)
 
 
 def movie_of(places: list[tuple[int, int, int]], shape: tuple[int, int, int] = (7, 30, 50)) -> np.ndarray:
@@ -70,8 +69,9 @@ def movie_of(places: list[tuple[int, int, int]], shape: tuple[int, int, int] = (
     return frames
 
 
-def whole_table(frames: np.ndarray, batch_px: int = 4096) -> EmitterTable:
-    return EmitterTable.concatenate(table for _, table in localizer(batch_px).tables(open_movie(frames)))
+def whole_table(frames: np.ndarray, batch_px: int = 4096, turned: bool = False) -> EmitterTable:
+    tables = localizer(batch_px, turned).tables(open_movie(frames))
+    return EmitterTable.concatenate(table for _, table in tables)
 
 
 def test_emitters_come_out_where_they_are_in_nm() -> None:
@@ -92,6 +92,14 @@ def test_the_result_does_not_depend_on_the_batches(seed: int, batch_px: int) -> 
     expected, table = whole_table(frames, 10**6), whole_table(frames, batch_px)
     for name, column in expected.columns().items():
         np.testing.assert_array_equal(table.columns()[name], column)
+
+
+@pytest.mark.parametrize("batch_px", [1024, 10**6])
+def test_what_is_seen_both_ways_round_is_not_changed_by_turning(batch_px: int) -> None:
+    frames = movie_of([(0, 3, 40), (2, 29, 0), (2, 5, 6), (6, 10, 49)])
+    expected, table = whole_table(frames), whole_table(frames, batch_px, turned=True)
+    for name, column in expected.columns().items():
+        np.testing.assert_allclose(table.columns()[name], column, rtol=1e-6)
 
 
 def test_neighbours_are_the_frames_before_and_after() -> None:
