@@ -2,12 +2,15 @@
 
 python benchmarks/speed.py                        # var_tiny and var_base against unet
 python benchmarks/speed.py --models var_tiny
-python benchmarks/speed.py --exported             # what export.py writes against the network itself, and nothing else
+python benchmarks/speed.py --only exported        # what export.py writes against the network itself
 
 One thread and CPU time: the machine may be busy with other things. Every model is timed in turns with the baseline, and
 ratios are of the least times of each. "as shipped" is the baseline on windows of three frames, each window's features
 computed anew, in float32 and torch's default layout; "alike" gives it what the others have: features once for every
 frame, channels_last, and bfloat16 where the processor has it.
+
+After the network come decoding and the table: "tables" times them, on the maps of simulated truth at the quick start's
+0.6 emitters/µm², against the network.
 
 The exported forms know no features of single frames: they, and the network beside them, are given every window of three
 frames for itself, in float32.
@@ -19,18 +22,23 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from harness import Stepper
 from torch import Tensor
 
+from emitter.core import channels as ch
+from emitter.core.decoding import decode
+from emitter.core.encoding import encode
 from emitter.core.memory import keep_freed_memory
 from emitter.core.precision import has_fast_bfloat16
+from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
 from emitter.inference.export import Predict, load, write
 from emitter.models.network import EmitterNetwork
+from emitter.simulation.simulator import Simulator
 
 BASELINE = "unet"
 BLOCKS = {64: (48, 7), 512: (4, 3)}  # side in pixels: frames of a block, rounds of it
@@ -153,6 +161,29 @@ def exported_rows(models: list[str]) -> list[str]:
     ]
 
 
+def table_rows(models: list[str]) -> list[str]:
+    """From finest maps to the table, as a share of the whole."""
+    rows = []
+    for model in models:
+        bundle = stepper_of(model).bundle
+        for side, (n_frames, rounds) in BLOCKS.items():
+            block = Block.of(side, n_frames)
+            settings = replace(bundle.simulation, frame_size_px=(side, side), density_per_um2=(0.6, 0.6))
+            sample = Simulator(settings, bundle.psf, bundle.camera).sample(1, torch.arange(n_frames))
+            maps_B6HW = encode(sample.emitters, sample.background_IHW, bundle.scaling).maps_B6HW
+            maps_B6HW[:, ch.P] = 12 * maps_B6HW[:, ch.P] - 6
+
+            def to_table(maps_B6HW: Tensor = maps_B6HW, n_frames: int = n_frames) -> EmitterTable:
+                found = decode(maps_B6HW, bundle.scaling, bundle.thresholds)
+                return EmitterTable.from_emitters(found, bundle.pixel_size, list(range(n_frames))).sorted()
+
+            found = len(to_table())
+            network, tables = in_turns([cached(bundle.network.eval(), block), to_table], rounds)
+            share = tables / (network + tables)
+            rows.append(f"| {model}, {side}×{side} | {found / n_frames:.0f} | {100 * share:.1f} % |")
+    return ["| decoding and table | emitters in a frame | share of the time |", "| --- | --- | --- |", *rows]
+
+
 def training_rows(models: list[str]) -> list[str]:
     """A step of 16 images of 40×40."""
     rows = []
@@ -162,18 +193,25 @@ def training_rows(models: list[str]) -> list[str]:
     return ["| training | CPU time of a step | × unet |", "| --- | --- | --- |", *rows]
 
 
+PARTS = {
+    "inference": inference_rows,
+    "training": training_rows,
+    "exported": exported_rows,
+    "tables": table_rows,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", default=["var_tiny", "var_base"])
-    parser.add_argument("--exported", action="store_true", help="only the exported forms")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args()
     keep_freed_memory()  # as the programs do
     torch.set_num_threads(1)
-    whole = (inference_rows, training_rows, exported_rows)
-    for rows_of in (exported_rows,) if arguments.exported else whole:
-        print("\n".join(rows_of(arguments.models)), end="\n\n", flush=True)
+    for part in arguments.only:
+        print("\n".join(PARTS[part](arguments.models)), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":
