@@ -242,3 +242,20 @@ def test_precision_knows_what_stands_apart_and_what_has_no_z():
     assert precision.alone_rows(found, flat.simulation.z_range_nm)["z (nm)"] == {}
     nothing = precision.scored(EmitterTable.empty(), EmitterTable.empty(), flat, (1, 3), apart_nm=700.0)
     assert len(nothing) == 0 and np.isnan(precision.on_row(nothing)["recall"])
+
+
+def test_residuals_are_shared_out_by_class():
+    residuals = load("residuals")
+    same = {"z_nm": np.zeros(4), "photons": np.array([200.0, 200.0, 5000.0, 5000.0])}
+    frame = np.array([0, 0, 0, 1])
+    truth = EmitterTable.of(
+        frame, x_nm=np.array([500, 600, 2000, 50.0]), y_nm=np.array([500, 500, 2000, 900.0]), **same
+    )
+    found = truth.select(np.array([0, 2, 3]))
+    predicted = found.with_columns(x_nm=found.x_nm + np.array([30.0, 0.0, 10.0]), z_nm=found.z_nm + 10)
+    errors = residuals.Errors.of(predicted, truth, (4000.0, 4000.0))
+    assert errors.neighbour_nm[:2].tolist() == [100, 100] and errors.neighbour_nm[3] > 1e5
+    assert errors.edge_nm.tolist() == [500, 500, 2000, 50]
+    near = errors.rows("neighbour", "neighbour_nm", (0, 150, np.inf))
+    assert near[2] == "| 0 to 150 | 33 % | 90 % | 33 % | 100 % | 0.500 | 30.0 | 10.0 |"
+    assert near[3].startswith("| 150 and more | 67 % | 10 % |") and near[3].endswith("| 1.000 | 7.1 | 10.0 |")
