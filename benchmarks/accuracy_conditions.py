@@ -23,7 +23,7 @@ def at(density: float) -> str:
 
 def with_turned(*scenes: Scene) -> tuple[Scene, ...]:
     """Every scene, and again with the mean of frames and turned frames."""
-    turned = (Scene(f"{scene.name}, turned", (*scene.settings, "turned=true")) for scene in scenes)
+    turned = (Scene(f"{scene.name} turned", (*scene.settings, "turned=true")) for scene in scenes)
     return (*scenes, *turned)
 
 
