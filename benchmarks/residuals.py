@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from emitter.app.held_out import held_out_tables
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import load_bundle
-from emitter.metrics.matching import match
+from emitter.metrics.protocol import count, protocol_named
 
 FAR_NM = 1e6  # lateral distance of different frames: none is another's neighbour
 CLASSES = {
@@ -31,48 +31,62 @@ CLASSES = {
 
 @dataclass(frozen=True)
 class Errors:
-    """Of every true emitter, (N,): what it is classed by, and its errors, NaN where it is missed."""
+    """Of every true emitter, (N,): what it is classed by, and its errors by axis, NaN where it is missed."""
 
     neighbour_nm: np.ndarray
     photons: np.ndarray
     edge_nm: np.ndarray
-    lateral_nm: np.ndarray
-    axial_nm: np.ndarray
+    by_axis_nm: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, predicted: EmitterTable, truth: EmitterTable, field_nm: tuple[float, float]) -> Self:
-        """Of tables whose emitters lie in a field of this width and height."""
-        pairs = match(predicted, truth, "optimal")
-        p, t = predicted.select(pairs.predicted), truth.select(pairs.truth)
-        lateral_nm, axial_nm = np.full((2, len(truth)), np.nan)
-        lateral_nm[pairs.truth] = np.hypot(p.x_nm - t.x_nm, p.y_nm - t.y_nm)
-        axial_nm[pairs.truth] = np.abs(p.z_nm - t.z_nm)
+    def of(
+        cls, predicted: EmitterTable, truth: EmitterTable, field_nm: tuple[float, float], axial: bool
+    ) -> Self:
+        """Of tables whose emitters lie in a field of this width and height; in 2D when not ``axial``."""
+        counted = count(predicted, truth, replace(protocol_named("plain"), axial=axial), None, 0.0)
+        rows = counted.truth_rows
+        p, t = predicted.select(counted.predicted_rows), truth.select(rows)
+        errors_nm = {"lateral": np.hypot(p.x_nm - t.x_nm, p.y_nm - t.y_nm)}
+        if axial:
+            errors_nm["axial"] = np.abs(p.z_nm - t.z_nm)
+        by_axis_nm = {axis: np.full(len(truth), np.nan) for axis in errors_nm}
+        for axis, error_nm in errors_nm.items():
+            by_axis_nm[axis][rows] = error_nm
         places_N3 = np.stack([truth.x_nm, truth.y_nm, FAR_NM * truth.frame], axis=1)
         neighbour_nm = cKDTree(places_N3).query(places_N3, k=2)[0][:, 1]
         sides = (truth.x_nm, truth.y_nm, field_nm[0] - truth.x_nm, field_nm[1] - truth.y_nm)
-        return cls(neighbour_nm, truth.photons, np.minimum.reduce(sides), lateral_nm, axial_nm)
+        return cls(neighbour_nm, truth.photons, np.minimum.reduce(sides), by_axis_nm)
 
     def rows(self, title: str, by: str, edges: tuple[float, ...]) -> list[str]:
-        """A table's lines, one for each class between two edges."""
-        found = np.isfinite(self.lateral_nm)
+        """A table's lines, one for each class between two edges that has emitters."""
+        found = np.isfinite(self.by_axis_nm["lateral"])
         value = getattr(self, by)
+        shares = " | ".join(f"{axis} error" for axis in self.by_axis_nm)
+        rmse = " | ".join(f"{axis} (nm)" for axis in self.by_axis_nm)
         lines = [
-            f"| {title} | pairs | lateral error | axial error | misses | recall | lateral (nm) | axial (nm) |",
-            f"|{' --- |' * 8}",
+            f"| {title} | pairs | {shares} | misses | recall | {rmse} |",
+            f"|{' --- |' * (4 + 2 * len(self.by_axis_nm))}",
         ]
         for low, high in zip(edges, edges[1:], strict=False):
-            here = (value >= low) & (value < high)
+            here = (value >= low) & ((value < high) | (high == np.inf))
+            if not here.any():
+                continue
             pairs = here & found
-            shares = [pairs.sum() / found.sum()]
-            rmse_nm = []
-            for error_nm in (self.lateral_nm, self.axial_nm):
-                shares.append(np.sum(error_nm[pairs] ** 2) / np.sum(error_nm[found] ** 2))
-                rmse_nm.append(np.sqrt(np.mean(error_nm[pairs] ** 2)))
-            shares.append((here & ~found).sum() / (~found).sum())
-            name = f"{low:g} to {high:g}" if np.isfinite(high) else f"{low:g} and more"
-            cells = [*(f"{100 * share:.0f} %" for share in shares), f"{pairs.sum() / here.sum():.3f}"]
-            lines.append(f"| {' | '.join([name, *cells, *(f'{one:.1f}' for one in rmse_nm)])} |")
+            squares = [(np.sum(e[pairs] ** 2), np.sum(e[found] ** 2)) for e in self.by_axis_nm.values()]
+            cells = [
+                f"{low:g} and more" if high == np.inf else f"{low:g} to {high:g}",
+                _share(pairs.sum(), found.sum()),
+                *(_share(*square) for square in squares),
+                _share((here & ~found).sum(), (~found).sum()),
+                f"{pairs.sum() / here.sum():.3f}",
+                *(f"{np.sqrt(own / pairs.sum()):.1f}" if pairs.any() else "–" for own, _ in squares),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
         return lines
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "–"
 
 
 def main() -> None:
@@ -89,7 +103,7 @@ def main() -> None:
         bundle = replace(bundle, simulation=replace(bundle.simulation, density_per_um2=densities))
     height, width = bundle.simulation.frame_size_px
     field_nm = bundle.pixel_size.to_nm(float(width), float(height))
-    errors = Errors.of(*held_out_tables(bundle, arguments.samples), field_nm)
+    errors = Errors.of(*held_out_tables(bundle, arguments.samples), field_nm, bundle.is_3d)
     for title, (by, edges) in CLASSES.items():
         print("\n".join(errors.rows(title, by, edges)), end="\n\n")
 

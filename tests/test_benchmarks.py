@@ -253,9 +253,14 @@ def test_residuals_are_shared_out_by_class():
     )
     found = truth.select(np.array([0, 2, 3]))
     predicted = found.with_columns(x_nm=found.x_nm + np.array([30.0, 0.0, 10.0]), z_nm=found.z_nm + 10)
-    errors = residuals.Errors.of(predicted, truth, (4000.0, 4000.0))
+    errors = residuals.Errors.of(predicted, truth, (4000.0, 4000.0), axial=True)
     assert errors.neighbour_nm[:2].tolist() == [100, 100] and errors.neighbour_nm[3] > 1e5
     assert errors.edge_nm.tolist() == [500, 500, 2000, 50]
     near = errors.rows("neighbour", "neighbour_nm", (0, 150, np.inf))
     assert near[2] == "| 0 to 150 | 33 % | 90 % | 33 % | 100 % | 0.500 | 30.0 | 10.0 |"
     assert near[3].startswith("| 150 and more | 67 % | 10 % |") and near[3].endswith("| 1.000 | 7.1 | 10.0 |")
+    assert len(errors.rows("edge", "edge_nm", (0, 10, 100))) == 3  # none within 10 nm
+    flat = residuals.Errors.of(
+        found.with_columns(z_nm=found.z_nm + 900), truth, (4000.0, 4000.0), axial=False
+    )
+    assert flat.rows("edge", "edge_nm", (0, np.inf))[2] == "| 0 and more | 100 % | – | 100 % | 0.750 | 0.0 |"
