@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 network = EmitterNetwork(VarSettings(), 3, InputScaling())
 frames_FHW, window_BT = torch.rand(4, 256, 256), torch.tensor([[0, 1, 2], [1, 2, 3]])
 with torch.inference_mode():
-    for _ in range(2):  # so that all that is needed has been asked for once
+    for _ in range(6):  # the heap grows for some passes, until every map finds a place
         network.forward_movie(frames_FHW, window_BT)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
@@ -35,5 +35,4 @@ def faults(how: str) -> int:
 def test_predictions_use_freed_memory_again():
     usual, kept = faults("usual"), faults("kept")
     assert usual > 1000
-    # where maps land on the heap differs from run to run: 0 to 14,000 faults have been seen of 130,000 to 370,000
-    assert kept < usual / 4, (usual, kept)
+    assert kept < usual / 10, (usual, kept)
