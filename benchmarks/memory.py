@@ -8,7 +8,6 @@ emitters a frame. Resident memory of the process at its peak, as the system coun
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,13 @@ from emitter.inference.bundle import KEY
 
 FRAMES = (500, 8000)
 SIDE = 64
+# a child's peak counts that of the process that it was forked from, before it became another: from a small one here
+_PEAK = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
 
 def write_movie(path: Path, n_frames: int) -> None:
@@ -50,11 +56,12 @@ def peak_mb(command: list[str]) -> float:
     Raises:
         RuntimeError: it ends otherwise.
     """
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
-    return usage.ru_maxrss / 1024
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, *command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr}")
+    return int(done.stdout.split()[-1]) * 1024 / 1e6
 
 
 def main() -> None:
