@@ -191,6 +191,11 @@ class Run:
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
+    def trained(self) -> Path:
+        """There once the training is over."""
+        return self.folder / "trained"
+
+    @property
     def settings(self) -> tuple[str, ...]:
         """Of train.py."""
         return (*self.conditions.settings, *self.variant.overrides)
@@ -232,7 +237,7 @@ class Run:
             self.before.execute(costs)
             overrides.append(f"init_from={self.before.checkpoint}")
         steps = self.steps(costs)
-        if not (self.folder / "trained").is_file():
+        if not self.trained.is_file():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
             validation = (
@@ -241,7 +246,7 @@ class Run:
             common = (*validation, "logger.wandb=off")
             budget = (f"budget.steps={steps}", f"training.seed={self.seed}", f"run_dir={self.folder}")
             _command("train.py", *overrides, *common, *budget, log=self.folder / "train.log")
-            (self.folder / "trained").touch()
+            self.trained.touch()
         for scene in self.conditions.scenes:
             if self.scores_file(scene).is_file():
                 continue
@@ -272,17 +277,29 @@ class Kept:
         self.scores: dict[str, dict[str, Scores]] = json.loads(path.read_text()) if path.is_file() else {}
 
     def collect(self, runs: Iterable[Run], costs: Costs, more: Callable[[Path], Scores]) -> None:
-        """Add what has been scored."""
+        """Add what has been scored and is not there; to scenes of before others are added, with the same ``more``."""
         for run in runs:
             found = run.scores()
             if found is not None:
-                beside = {"train_cpu_seconds": run.steps(costs) * costs.of(run.costs_key, run.settings)}
-                beside |= more(run.checkpoint)
-                self.scores[run.key] = {
-                    scene: {name: value for name, value in (metrics | beside).items() if name in self.names}
-                    for scene, metrics in found.items()
+                there = self.scores.setdefault(run.key, {})
+                metrics_of_one = next(iter(found.values()))
+                beside = {
+                    name: value
+                    for scores in there.values()
+                    for name, value in scores.items()
+                    if name not in metrics_of_one
                 }
+                if not there:
+                    beside = {"train_cpu_seconds": run.steps(costs) * costs.of(run.costs_key, run.settings)}
+                    beside |= more(run.checkpoint)
+                for scene, metrics in found.items():
+                    kept = {name: value for name, value in (metrics | beside).items() if name in self.names}
+                    there.setdefault(scene, kept)
         self.path.write_text(json.dumps(dict(sorted(self.scores.items())), indent=1) + "\n")
+
+    def lost(self, run: Run) -> bool:
+        """Whether some of a run's scenes are there and its network, for the others, is not."""
+        return run.key in self.scores and not self.has(run) and not run.trained.is_file()
 
     def has(self, run: Run) -> bool:
         """Whether every scene of a run is there."""
@@ -302,7 +319,11 @@ def run_all(
     more: Callable[[Path], Scores] = lambda checkpoint: {},
 ) -> None:
     """Time the steps, then run all that is missing. ``more``: scores of a checkpoint beside those of the scenes."""
-    missing = [run for run in runs if not kept.has(run)]
+    for run in filter(kept.lost, runs):
+        print(
+            f"left: {run.key} lacks a scene, and {run.folder} lacks its network: take it out of {kept.path} to train"
+        )
+    missing = [run for run in runs if not kept.has(run) and not kept.lost(run)]
     for run in missing:  # before the machine is busy with the runs
         run.steps(costs)
         if run.before is not None:

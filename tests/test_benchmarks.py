@@ -128,8 +128,32 @@ def test_scores_are_kept_by_conditions_variant_budget_and_seed(tmp_path):
     assert again.of(conditions, run.variant, 240, "own") == [{"jaccard": 0.5, "steps": 480}]
     assert again.of(conditions, run.variant, 720, "own") == []
     assert again.has(run) and not again.has(replace(run, seed=4))
-    other = harness.Scene("other", ())
-    assert not again.has(replace(run, conditions=replace(conditions, scenes=(*conditions.scenes, other))))
+    both = replace(
+        run, conditions=replace(conditions, scenes=(*conditions.scenes, harness.Scene("other", ())))
+    )
+    assert not again.has(both) and again.lost(both)
+    both.trained.touch()
+    assert not again.lost(both)
+
+
+def test_another_scene_changes_nothing_that_is_kept(tmp_path):
+    harness = load("harness")
+    scenes = (harness.Scene("own", ()), harness.Scene("other", ()))
+    run = harness.Run(harness.Conditions("here", (), scenes), harness.Variant("x"), 3, 240, tmp_path)
+    for scene in scenes:
+        run.scores_file(scene).parent.mkdir(parents=True)
+        run.scores_file(scene).write_text('{"jaccard": 0.5}')
+    kept = harness.Kept(tmp_path / "kept.json", ["jaccard", "speed"])
+    kept.scores = {run.key: {"own": {"jaccard": 0.7, "speed": 9}}}
+    kept.collect([run], harness.Costs(tmp_path / "costs.json"), lambda path: {"speed": 1})
+    assert kept.scores[run.key] == {
+        "own": {"jaccard": 0.7, "speed": 9},
+        "other": {"jaccard": 0.5, "speed": 9},
+    }
+    more = [replace(run, seed=4, out=tmp_path / "gone")]
+    kept.scores[more[0].key] = {"own": {"jaccard": 0.6}}
+    harness.run_all(more, harness.Costs(tmp_path / "costs.json"), kept, jobs=1)
+    assert kept.scores[more[0].key] == {"own": {"jaccard": 0.6}}
 
 
 def optics(psf=ASTIGMATIC, **changes) -> Bundle:
