@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from emitter.psf.spline import SplinePSF
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
@@ -39,3 +41,11 @@ def _fixed_seeds() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 the legacy global state is what third-party code may draw from
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def lopsided_psf() -> SplinePSF:
+    """With a tail to one side, the same at every depth."""
+    x = np.arange(12) - 5.5
+    spot_YX = np.exp(-(x[:, None] ** 2) / 4) * (np.exp(-(x**2) / 4) + 0.3 * np.exp(-((x - 2) ** 2) / 4))
+    return SplinePSF.from_samples(np.repeat(spot_YX[None] / spot_YX.sum(), 5, axis=0), -200.0, 100.0)

@@ -29,13 +29,13 @@ def held_out_tables(
     1, …; with one, frame and sample are the same. ``turned``: the mean with the frames turned by 180°.
 
     Raises:
-        SettingsError: when F is even, or ``turned`` is not for this PSF.
+        SettingsError: when F is even, or ``turned`` is not for this network.
     """
     require(
         truth_frames % 2 == 1, f"truth_frames is {truth_frames}: give an odd number, its middle is predicted"
     )
     if turned:
-        check_turnable(bundle.psf)
+        check_turnable(bundle.psf, bundle.thresholds)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     bf16 = has_fast_bfloat16(device) if bf16 is None else bf16
     simulator = Simulator(bundle.simulation, bundle.psf, bundle.camera).to(device)

@@ -119,7 +119,7 @@ def build_localizer(bundle: Bundle, settings: Settings) -> Localizer:
     """The checkpoint's localizer with what the user overrides, on the device."""
     compute = settings.compute()
     if compute.turned:
-        check_turnable(bundle.psf)
+        check_turnable(bundle.psf, bundle.thresholds)
     camera, thresholds = bundle.camera, bundle.thresholds
     if settings.baseline_adu is not None:
         camera = replace(camera, baseline_adu=torch.tensor(float(settings.baseline_adu)))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from emitter.core import channels as ch
+from emitter.core.decoding import Thresholds
 from emitter.core.errors import require
 from emitter.psf import PSF
 
@@ -37,8 +38,13 @@ def asymmetry(psf: PSF) -> float:
     return float(((patches_NPP - turned_NPP).abs().amax((1, 2)) / patches_NPP.amax((1, 2))).max())
 
 
-def check_turnable(psf: PSF) -> None:
-    """Raise SettingsError where the mean of turned frames would mix two PSFs."""
+def check_turnable(psf: PSF, thresholds: Thresholds) -> None:
+    """Raise SettingsError where the mean of turned frames would mix two PSFs, or two cells of one emitter."""
+    require(
+        not thresholds.one_cell_each,
+        "turned is true, and this checkpoint shows every emitter in one cell, which need not be the same in turned "
+        "frames: leave turned out",
+    )
     share = asymmetry(psf)
     require(
         share <= _ALIKE,

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from emitter.app import evaluate
 from emitter.app.evaluate import Settings, changed, run
 from emitter.app.scoring import describe, score, write_report
 from emitter.core.errors import EmitterError, SettingsError
@@ -262,6 +264,28 @@ def test_a_checkpoint_is_scored_on_other_frames_than_its_own_on_request() -> Non
     ):
         with pytest.raises(SettingsError, match=message):
             changed(trained, settings)
+
+
+@dataclass
+class Loaded:
+    """As much of a bundle as is read before the work."""
+
+    simulation: SimulationSettings = field(default_factory=SimulationSettings)
+
+
+def test_a_checkpoint_predicts_turned_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def tables(bundle: object, n_samples: int, turned: bool) -> None:
+        asked.append(turned)
+        raise EmitterError("that was all")
+
+    monkeypatch.setattr(evaluate, "load_bundle", lambda source: Loaded())
+    monkeypatch.setattr(evaluate, "held_out_tables", tables)
+    for turned in (False, True):
+        with pytest.raises(EmitterError, match="that was all"):
+            run(Settings(output=tmp_path, checkpoint=tmp_path / "x.ckpt", turned=turned))
+    assert asked == [False, True]
 
 
 def test_the_protocol_is_described_with_every_number() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from emitter.core.units import PixelSize
 from emitter.inference.bundle import Bundle
 from emitter.psf import build
 from emitter.psf.gaussian import AstigmaticSettings
+from emitter.psf.spline import SplinePSF
 from emitter.simulation.camera import Camera, CameraSettings
 from emitter.simulation.settings import SimulationSettings
 from emitter.simulation.simulator import Domain, Simulator
@@ -36,7 +39,7 @@ class OneInTheCorner(nn.Module):
         b, _, height, width = photons_BTHW.shape
         maps = torch.zeros(b, N_CHANNELS, height, width)
         maps[:, 0] = -20.0
-        maps[:, 0, 0, 0] = 20.0
+        maps[:, 0, 0, 0] = 30.0
         return [maps]
 
 
@@ -82,9 +85,18 @@ def test_truth_of_more_frames_has_the_predicted_one_in_its_middle(bundle: Bundle
         held_out_tables(bundle, N_SAMPLES, truth_frames=4)
 
 
-def test_turned_frames_are_seen_too_where_the_psf_allows_it(bundle: Bundle) -> None:
+def test_turned_frames_are_seen_too_and_the_mean_is_what_counts(bundle: Bundle) -> None:
     plain, _ = held_out_tables(bundle, N_SAMPLES)
+    assert plain.x_nm.tolist() == [50.0] * N_SAMPLES
     first = bundle.network.seen[-1]  # type: ignore[union-attr,index]
-    held_out_tables(bundle, N_SAMPLES, turned=True)
+    turned, _ = held_out_tables(bundle, N_SAMPLES, turned=True)
     torch.testing.assert_close(bundle.network.seen[-2:], [first, first.flip(-2, -1)])  # type: ignore[union-attr,index]
-    assert len(plain) == N_SAMPLES
+    # in the mean it has one in the first pixel and one in the last
+    assert turned.x_nm.tolist() == turned.y_nm.tolist() == [50.0, 1550.0] * N_SAMPLES
+
+
+def test_a_network_that_may_not_be_turned_is_refused(bundle: Bundle, lopsided_psf: SplinePSF) -> None:
+    with pytest.raises(SettingsError, match="differs by"):
+        held_out_tables(replace(bundle, psf=lopsided_psf), N_SAMPLES, turned=True)
+    with pytest.raises(SettingsError, match="shows every emitter in one cell"):
+        held_out_tables(replace(bundle, thresholds=Thresholds(one_cell_each=True)), N_SAMPLES, turned=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from emitter.io.tables import read_table
 from emitter.models.network import EmitterNetwork, InputScaling
 from emitter.models.settings import VarSettings
 from emitter.psf.gaussian import GaussianPSF
+from emitter.psf.spline import SplinePSF
 from emitter.simulation.camera import Camera, CameraSettings
 from emitter.simulation.settings import SimulationSettings
 
@@ -34,6 +36,7 @@ class Marker(nn.Module):
     stride = 1
     receptive_radius_px = 0
     interrupt_after: int | None = None
+    lean = 0.0  # of x, in half pixels
 
     def forward_movie(self, frames_FHW: Tensor, window_BT: Tensor) -> list[Tensor]:
         if self.interrupt_after is not None:
@@ -44,6 +47,7 @@ class Marker(nn.Module):
         maps = torch.zeros(len(middle), 6, *middle.shape[-2:])
         maps[:, ch.P] = torch.where(middle > 1500, 30.0, -30.0)
         maps[:, ch.PHOTONS] = middle / Scaling().photons
+        maps[:, ch.X] = self.lean
         return [maps]
 
 
@@ -99,6 +103,24 @@ def test_table_and_image(tmp_path: Path, marker: Marker, batch_px: int) -> None:
     np.testing.assert_allclose(table.photons, 2000, rtol=1e-4)
     assert (result["n_frames"], result["n_emitters"]) == (12, 12)
     assert files(tmp_path) == ["locs.csv", "locs.png", "movie.tif"]
+
+
+def test_turned_is_asked_of_the_network_and_refused_where_it_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lopsided_psf: SplinePSF
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    bundle = bundle_of(Marker())
+    bundle.network.lean = 0.4  # type: ignore[assignment]
+    monkeypatch.setattr(localize, "load_bundle", lambda source: bundle)
+    for turned, x_nm in ((False, 70.0), (True, 50.0)):
+        run(settings(tmp_path, turned=turned, superres_nm=None))
+        table = read_table(tmp_path / "locs.csv")
+        np.testing.assert_allclose(table.x_nm, np.arange(12) * 100 + x_nm, rtol=1e-5)
+    (tmp_path / "locs.csv").unlink()
+    bundle = replace(bundle, psf=lopsided_psf)
+    with pytest.raises(SettingsError, match=r"differs by \d\d % of its peak: leave turned out"):
+        run(settings(tmp_path, turned=True))
+    assert files(tmp_path) == ["movie.tif"]
 
 
 def test_a_2d_network_writes_a_2d_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

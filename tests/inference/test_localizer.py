@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,18 +30,21 @@ PIXEL = PixelSize(100.0, 160.0)
 
 @dataclass
 class Marker:
-    """Finds every pixel of the middle frame above 100 photons; z tells what its neighbours in time hold there."""
+    """Finds every pixel of the middle frame above 100 photons, ``lean_px`` too far to the right and below; z tells what
+    its neighbours in time hold there."""
 
     n_frames: int = 3
     cells_px: tuple[float, ...] = (1.0,)
     stride: int = 4
     receptive_radius_px: int = 0
+    lean_px: float = 0.0
 
     def forward_movie(self, frames_FHW: Tensor, window_BT: Tensor) -> list[Tensor]:
         middle = frames_FHW[window_BT[:, 1]]
         maps = torch.zeros(len(middle), 6, *middle.shape[-2:])
         maps[:, ch.P] = torch.where(middle > 100, 30.0, -30.0)
         maps[:, ch.PHOTONS] = middle / Scaling().photons
+        maps[:, [ch.X, ch.Y]] = self.lean_px / Scaling().offset_cells
         before, after = frames_FHW[window_BT[:, 0]], frames_FHW[window_BT[:, 2]]
         maps[:, ch.Z] = (10 * before + after) / Scaling().z_nm
         return [maps]
@@ -56,9 +60,10 @@ class CountingCamera:
         return (counts - 10) * 2
 
 
-def localizer(batch_px: int = 4096, turned: bool = False) -> Localizer:
+def localizer(batch_px: int = 4096, turned: bool = False, lean_px: float = 0.0) -> Localizer:
     compute = Compute(batch_px=batch_px, turned=turned)
-    return Localizer(Marker(), CountingCamera(), Scaling(), Thresholds(), PIXEL, (1.0, 9.0), compute)
+    network = Marker(lean_px=lean_px)
+    return Localizer(network, CountingCamera(), Scaling(), Thresholds(), PIXEL, (1.0, 9.0), compute)
 
 
 def movie_of(places: list[tuple[int, int, int]], shape: tuple[int, int, int] = (7, 30, 50)) -> np.ndarray:
@@ -69,8 +74,8 @@ def movie_of(places: list[tuple[int, int, int]], shape: tuple[int, int, int] = (
     return frames
 
 
-def whole_table(frames: np.ndarray, batch_px: int = 4096, turned: bool = False) -> EmitterTable:
-    tables = localizer(batch_px, turned).tables(open_movie(frames))
+def whole_table(frames: np.ndarray, batch_px: int = 4096, **how: Any) -> EmitterTable:
+    tables = localizer(batch_px, **how).tables(open_movie(frames))
     return EmitterTable.concatenate(table for _, table in tables)
 
 
@@ -95,9 +100,11 @@ def test_the_result_does_not_depend_on_the_batches(seed: int, batch_px: int) -> 
 
 
 @pytest.mark.parametrize("batch_px", [1024, 10**6])
-def test_what_is_seen_both_ways_round_is_not_changed_by_turning(batch_px: int) -> None:
+def test_turning_takes_a_leaning_to_one_side_away_and_changes_nothing_else(batch_px: int) -> None:
     frames = movie_of([(0, 3, 40), (2, 29, 0), (2, 5, 6), (6, 10, 49)])
-    expected, table = whole_table(frames), whole_table(frames, batch_px, turned=True)
+    expected, leaning = whole_table(frames), whole_table(frames, batch_px, lean_px=0.2)
+    np.testing.assert_allclose(leaning.x_nm - expected.x_nm, 20, rtol=1e-4)
+    table = whole_table(frames, batch_px, turned=True, lean_px=0.2)
     for name, column in expected.columns().items():
         np.testing.assert_allclose(table.columns()[name], column, rtol=1e-6)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from emitter.core import channels as ch
 from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds
 from emitter.core.emitters import Emitters
 from emitter.core.encoding import encode
 from emitter.core.errors import SettingsError
@@ -75,12 +75,11 @@ def test_the_mean_does_not_know_which_way_round_the_frames_are() -> None:
 def test_gaussians_may_be_turned(settings: GaussianSettings | AstigmaticSettings) -> None:
     psf = build(settings, PixelSize(100.0, 130.0))
     assert asymmetry(psf) < 1e-4
-    check_turnable(psf)
+    check_turnable(psf, Thresholds())
+    with pytest.raises(SettingsError, match="leave turned out"):
+        check_turnable(psf, Thresholds(one_cell_each=True))
 
 
-def test_a_psf_with_a_tail_to_one_side_may_not() -> None:
-    x = np.arange(12) - 5.5
-    spot_YX = np.exp(-(x[:, None] ** 2) / 4) * (np.exp(-(x**2) / 4) + 0.3 * np.exp(-((x - 2) ** 2) / 4))
-    psf = SplinePSF.from_samples(np.repeat(spot_YX[None] / spot_YX.sum(), 5, axis=0), -200.0, 100.0)
+def test_a_psf_with_a_tail_to_one_side_may_not(lopsided_psf: SplinePSF) -> None:
     with pytest.raises(SettingsError, match=r"differs by \d\d % of its peak: leave turned out"):
-        check_turnable(psf)
+        check_turnable(lopsided_psf, Thresholds())
