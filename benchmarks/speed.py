@@ -1,6 +1,6 @@
 """Frames per CPU-second and a training step's CPU time: the networks against the unet baseline in one run.
 
-python benchmarks/speed.py                        # var_tiny and var_base against unet
+python benchmarks/speed.py                        # all of it: var_tiny and var_base against unet
 python benchmarks/speed.py --models var_tiny
 python benchmarks/speed.py --only exported        # what export.py writes against the network itself
 
