@@ -1,4 +1,4 @@
-"""Predicting frames a second time, turned by 180°, and taking the mean: half of what a network gets wrong changes sign.
+"""Predicting frames a second time, turned by 180°, and taking the mean: errors that lean to one side cancel.
 
 Only for a PSF that is its own image when turned, as Gaussians are, astigmatic ones too; the network has never seen any
 other.
