@@ -41,8 +41,10 @@ from emitter.training.settings import TrainingSettings
 
 MONITOR = "val/efficiency"
 NOTHING_FOUND = -10.0
-_MASSES = (0.3, 0.4, 0.5, 0.6, 0.7)
-_MERGED = [Thresholds(mass, neighbour) for mass, neighbour in itertools.product(_MASSES, (0.6, 0.7, 0.8))]
+_MASSES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+_MERGED = [
+    Thresholds(mass, neighbour) for mass, neighbour in itertools.product(_MASSES, (0.5, 0.6, 0.7, 0.8))
+]
 _ONE_CELL_EACH = [Thresholds(mass, one_cell_each=True) for mass in (*_MASSES, 0.8, 0.9)]
 
 

@@ -26,6 +26,7 @@ def truth(n: int = 3) -> Truth:
 
 
 def ppxyzb(prediction: torch.Tensor, of: Truth, pos_weight=1.0, **settings) -> torch.Tensor:
+    settings = {"quality_px": None, "regression": "mse", **settings}  # quality has a test of its own
     return PPXYZBSettings(**settings).build(BCESettings(pos_weight=pos_weight))(prediction, of, 0.0)
 
 
@@ -33,14 +34,19 @@ def maps(seed: int = 0, scale: float = 1.0) -> torch.Tensor:
     return torch.randn(2, 6, 9, 9, generator=torch.Generator().manual_seed(seed)) * scale
 
 
+def smooth_l1(d: float, linear_from: float) -> float:
+    return d * d / (2 * linear_from) if abs(d) < linear_from else abs(d) - linear_from / 2
+
+
 @pytest.mark.parametrize("regression", ["mse", "l1", "smooth_l1"])
 @pytest.mark.parametrize("region", [1, 3])
 def test_it_is_the_sum_written_out_by_hand(regression, region):
     prediction, target = maps(), truth().targets(region)
+    linear_from = {ch.X: 0.3 / 0.5, ch.Y: 0.3 / 0.5, ch.Z: 90.0 / 300.0}  # in units of Scaling()
     error = {
-        "mse": lambda d: d * d,
-        "l1": abs,
-        "smooth_l1": lambda d: d * d / 2 if abs(d) < 1 else abs(d) - 0.5,
+        "mse": lambda d, c: d * d,
+        "l1": lambda d, c: abs(d),
+        "smooth_l1": lambda d, c: smooth_l1(d, linear_from.get(c, 1.0)),
     }
     expected = torch.zeros(2, 6)
     for b in range(2):
@@ -52,9 +58,25 @@ def test_it_is_the_sum_written_out_by_hand(regression, region):
                 for c in range(1, 6):
                     d = float(prediction[b, c, i, j] - target.maps_B6HW[b, c, i, j])
                     weight = 1 / 81 if c == ch.BACKGROUND else float(target.region_B1HW[b, 0, i, j])
-                    expected[b, c] += weight * error[regression](d)
-    parts = ppxyzb(prediction, truth(), 3.0, regression=regression, region_cells=region)
+                    expected[b, c] += weight * error[regression](d, c)
+    linear = {"smooth_l1_px": 0.3, "smooth_l1_z_nm": 90.0}
+    parts = ppxyzb(prediction, truth(), 3.0, regression=regression, region_cells=region, **linear)
     assert torch.allclose(parts, expected, rtol=1e-4)
+
+
+def test_the_linear_part_begins_at_the_same_pixels_at_every_scale():
+    emitters = truth().emitters
+    settings = PPXYZBSettings(smooth_l1_px=0.3)
+    for cell_px in (0.5, 1.0, 4.0):
+        of = Truth(emitters, torch.full((2, 9, 9), 40.0), Scaling(), cell_px)
+        maps = of.targets().maps_B6HW
+        slopes = []
+        for error_px in (0.29, 0.31, 0.6):
+            off = maps.clone().requires_grad_()
+            moved = off + torch.eye(6)[ch.X][:, None, None] * error_px / cell_px / Scaling().offset_cells
+            settings.build(BCESettings())(moved, of, 0.0)[:, ch.X].sum().backward()
+            slopes.append(float(off.grad[:, ch.X].max()))
+        assert slopes == pytest.approx([0.29 / 0.3, 1.0, 1.0])
 
 
 def test_a_perfect_prediction_costs_nothing():
@@ -123,6 +145,8 @@ def test_predictions_whose_square_overflows_far_from_any_emitter_cost_nothing(re
         (lambda: BCESettings(pos_weight=0), "pos_weight"),
         (lambda: PPXYZBSettings(regression="l3"), "regression"),
         (lambda: PPXYZBSettings(region_cells=2), "region_cells"),
+        (lambda: PPXYZBSettings(smooth_l1_px=0), "smooth_l1_px"),
+        (lambda: PPXYZBSettings(smooth_l1_z_nm=-1), "smooth_l1_z_nm"),
         (lambda: ChannelWeights(z=-1), "channel_weights.z"),
         (lambda: ChannelWeights(0, 0, 0, 0, 0, 0), "all channel_weights"),
     ],

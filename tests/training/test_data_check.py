@@ -60,7 +60,7 @@ EXPERIMENTS = {
     "quickstart": QUICKSTART,
     "challenge_as": simulator(
         SimulationSettings(
-            density_per_um2=(0.02, 0.5),
+            density_per_um2=(0.1, 1.0),
             flux=FluxSettings(mean=9800, std=4200),
             background=(80, 120),
             filament_share=0.5,
@@ -70,7 +70,7 @@ EXPERIMENTS = {
         SimulationSettings(
             n_frames=1,
             lifetime_frames=None,
-            density_per_um2=(0.1, 6.0),
+            density_per_um2=(2.0, 8.0),
             flux=FluxSettings("uniform"),
             z_range_nm=(0, 0),
         ),

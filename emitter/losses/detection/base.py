@@ -1,7 +1,8 @@
 """The interface of the detection terms.
 
-A term compares logits with a target of zeros and ones, cell by cell or as overlapping regions, for every image. All
-work on (B, H, W) and on (B, D, H, W).
+A term compares logits with a target, cell by cell or as overlapping regions, for every image: 0 where no emitter is,
+and where one is 1, or less for an emitter that the other channels place badly. All work on (B, H, W) and on
+(B, D, H, W).
 """
 
 from __future__ import annotations

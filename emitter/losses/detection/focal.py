@@ -6,7 +6,7 @@
 
 γ = 0 and α = 0.5 is half the cross-entropy. With α = 0.5 a cell's best probability is 0.5 exactly where an emitter is
 as likely as not, whatever γ; with the paper's 0.25 that takes a chance of 0.75. Below it, γ > 0 makes probabilities
-too high: they order the cells, but are not calibrated.
+too high: they order the cells, but are not calibrated. A target between 0 and 1 is the chance of either.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class FocalSettings(DetectionSettings):
 
     def term(self, logits_B: Tensor, target_B: Tensor, progress: float) -> Tensor:
         """(B,) from (B, …)."""
-        margin_B = logits_B * (2 * target_B - 1)
-        alpha_B = self.alpha * target_B + (1 - self.alpha) * (1 - target_B)
-        still_wrong_B = (self.gamma * F.logsigmoid(-margin_B)).exp()
-        return -(alpha_B * still_wrong_B * F.logsigmoid(margin_B)).flatten(1).sum(dim=1)
+        there_B = self.alpha * self._cell(logits_B)
+        empty_B = (1 - self.alpha) * self._cell(-logits_B)
+        return (target_B * there_B + (1 - target_B) * empty_B).flatten(1).sum(dim=1)
+
+    def _cell(self, margin_B: Tensor) -> Tensor:
+        return -(self.gamma * F.logsigmoid(-margin_B)).exp() * F.logsigmoid(margin_B)

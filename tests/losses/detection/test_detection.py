@@ -229,6 +229,30 @@ def test_the_best_probability_is_what_the_docstring_says(settings, chance, best)
     assert torch.sigmoid(logit[expected.argmin()]).item() == pytest.approx(best, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    "settings", [BCESettings(pos_weight=3.0), FocalSettings(gamma=1.5, alpha=0.3)], ids=named
+)
+def test_a_target_between_costs_what_it_costs_on_average_but_for_what_nothing_can_take_away(settings):
+    logits = torch.linspace(-6, 6, 49, dtype=torch.float64)[:, None, None]
+    empty, there = (settings.term(logits, torch.full_like(logits, t), 0.0) for t in (0.0, 1.0))
+    for share in (0.1, 0.5, 0.93):
+        between = settings.term(logits, torch.full_like(logits, share), 0.0)
+        taken = share * there + (1 - share) * empty - between
+        assert torch.allclose(taken, taken[:1].expand_as(taken), atol=1e-9)
+    assert settings.kind == "bce" or torch.allclose(taken, torch.zeros_like(taken))
+
+
+@pytest.mark.parametrize(("target", "pos_weight"), [(0.3, 1.0), (0.8, 1.0), (0.3, 3.0), (1.0, 2.0)])
+def test_the_cross_entropy_is_0_at_best_for_every_target(target, pos_weight):
+    best = pos_weight * target / (pos_weight * target + 1 - target)
+    logit = torch.tensor(best, dtype=torch.float64).logit(eps=1e-12).reshape(1, 1, 1)
+    term = BCESettings(pos_weight=pos_weight).term
+    at_best, *beside = (
+        float(term(logit + step, torch.full_like(logit, target), 0.0)) for step in (0, 0.1, -0.1)
+    )
+    assert abs(at_best) < 1e-9 and (target == 1 or min(beside) > 1e-4)
+
+
 def test_a_target_above_the_threshold_is_foreground():
     target = torch.tensor([0.0, 0.2, 0.3, 0.31, 1.0])[:, None, None]
     settings = WeightedSettings(foreground_weight=7.0, background_weight=2.0, threshold=0.3, error="l1")
