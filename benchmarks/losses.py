@@ -24,12 +24,12 @@ THEN = (
 QUICKSTART = Conditions("quickstart", THEN, OWN)
 DENSE = Conditions("3 per um2", (*THEN, "simulation.density_per_um2=[3,3]"), OWN)
 
-CENTRES = ("training.loss.region_cells=1",)  # of ppxyzb alone
-STATIC = ("weighting=static", *CENTRES)
+PPXYZB = ("training.loss.quality_px=null", "training.loss.regression=mse")  # as it was then
+STATIC = ("weighting=static", *PPXYZB)
 BASE = Variant("reference", STATIC)
 SHORT_EPOCHS = (
     "training.epoch_steps=10",
-    *CENTRES,
+    *PPXYZB,
 )  # adaptive weights must have the time to adapt in a short run
 
 
@@ -41,10 +41,10 @@ def options(group: str, *names: str, more: tuple[str, ...] = STATIC) -> tuple[Va
 def after_ppxyzb(loss: str) -> Variant:
     """PPXYZB for two thirds of the budget, another loss for the rest."""
     first = Variant("first two thirds", STATIC, share=2 / 3)
-    centres = CENTRES if loss == "ppxyzb" else ()
+    own = PPXYZB if loss == "ppxyzb" else ()
     rest = (
         *(f"loss={loss}", "training.optimizer.warmup_steps=10", "scale_warmup=none"),
-        *("weighting=static", *centres),
+        *("weighting=static", *own),
     )
     return Variant(f"ppxyzb, then {loss}", rest, after=first, share=1 / 3)
 
@@ -69,7 +69,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
         *("photometry_focused", "recommended"),
     ),
     "reconstruction": (BASE, *options("reconstruction", "poisson")),
-    "confirm": (BASE, *options("weighting", "log_normalized", "inverse_loss", more=CENTRES)),
+    "confirm": (BASE, *options("weighting", "log_normalized", "inverse_loss", more=PPXYZB)),
     "clip": (
         Variant("adamw, clipped in every step", ("training.optimizer.algorithm=adamw", *STATIC)),
         Variant(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,8 @@ def whole(weighting: WeightingSettings, loss: LossSettings, **more) -> Objective
     camera = Camera.build(CameraSettings("ideal"))
     bundle = Bundle(network, Scaling(), Thresholds(), PSF, camera, simulation)
     reconstruction = ReconstructionSettings("poisson")
+    if isinstance(loss, PPXYZBSettings):
+        loss = replace(loss, quality_px=None)
     return Objective(
         TrainingSettings(weighting=weighting, loss=loss, reconstruction=reconstruction, **more), bundle
     )

@@ -71,7 +71,13 @@ def test_it_is_the_weighted_sum_over_scales_and_channels():
 @pytest.mark.parametrize("weighting", WEIGHTINGS, ids=lambda s: s.kind)
 def test_shares_are_those_of_what_is_added_up(weighting, error):
     reconstruction = ReconstructionSettings(error, weight=3.0)
-    settings = replace(SETTINGS, channel_weights=WEIGHTS, weighting=weighting, reconstruction=reconstruction)
+    settings = replace(
+        SETTINGS,
+        channel_weights=WEIGHTS,
+        weighting=weighting,
+        reconstruction=reconstruction,
+        loss=PPXYZBSettings(quality_px=None),
+    )
     objective, maps, sample, _ = scene(settings)
     outcome = objective(maps, sample, torch.ones(3, dtype=torch.bool), step=0, progress=0.0)
     total = float(outcome.total.detach() - objective.weighting.penalty())
@@ -91,7 +97,7 @@ def test_shares_are_those_of_what_is_added_up(weighting, error):
 def test_a_locked_scale_may_overflow():
     settings = replace(SETTINGS, scale_warmup=ScaleWarmupSettings("none", active_from_epoch=(0, 1)))
     objective, maps, sample, _ = scene(settings)
-    locked = torch.full_like(maps[1], 1e25).requires_grad_()
+    locked = torch.full_like(maps[1], 1e38).requires_grad_()
     outcome = objective([maps[0], locked], sample, torch.ones(3, dtype=torch.bool), step=0, progress=0.0)
     outcome.total.backward()
     assert torch.isinf(outcome.parts_KB6).any() and torch.isfinite(outcome.total)
@@ -199,6 +205,8 @@ def test_wrong_combinations_are_named():
         replace(SETTINGS, loss=MixtureSettings(), weighting=UncertaintySettings())
     with pytest.raises(SettingsError, match="detects in its own way"):
         replace(SETTINGS, loss=SetMatchingSettings(), detection=BCESettings(pos_weight=2))
+    with pytest.raises(SettingsError, match="quality_px=null"):
+        replace(SETTINGS, loss=PPXYZBSettings(), reconstruction=ReconstructionSettings("poisson"))
     with pytest.raises(SettingsError, match="epoch_steps"):
         replace(SETTINGS, epoch_steps=0)
 
