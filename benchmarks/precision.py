@@ -286,10 +286,16 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="a .ckpt, or the folder of a run")
     parser.add_argument("--samples", type=int, default=3000, help="simulated frames for each table")
+    parser.add_argument(
+        "--density", type=float, help="emitters per µm² of the first table, not the training's"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "precision")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     bundle = load_bundle(arguments.checkpoint)
+    if arguments.density is not None:
+        density = {"density_per_um2": [arguments.density] * 2}
+        bundle = replace(bundle, simulation=changed(bundle.simulation, density))
     for report in (report_on_frames, report_alone):
         print(f"\n{report(bundle, arguments.samples, arguments.out)}", flush=True)
 

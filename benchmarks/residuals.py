@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 from scipy.spatial import cKDTree
 
+from emitter.app.evaluate import changed
 from emitter.app.held_out import held_out_tables
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import load_bundle
@@ -99,8 +100,8 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.checkpoint)
     if arguments.density is not None:
-        densities = (arguments.density, arguments.density)
-        bundle = replace(bundle, simulation=replace(bundle.simulation, density_per_um2=densities))
+        density = {"density_per_um2": [arguments.density] * 2}
+        bundle = replace(bundle, simulation=changed(bundle.simulation, density))
     height, width = bundle.simulation.frame_size_px
     field_nm = bundle.pixel_size.to_nm(float(width), float(height))
     errors = Errors.of(*held_out_tables(bundle, arguments.samples), field_nm, bundle.is_3d)

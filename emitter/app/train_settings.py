@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from emitter.app.schema import build, to_plain
 from emitter.io.files import replacing
+from emitter.losses.ppxyzb import PPXYZBSettings
 from emitter.models.settings import UNetSettings, VarSettings
 from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
 from emitter.psf.spline import SplineSettings
@@ -65,5 +66,8 @@ def saved_settings(run_dir: Path) -> Settings:
     Raises:
         SettingsError: when they are of another version of this program.
     """
-    plain = OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG))
-    return build(Settings, cast(dict[str, Any], plain))
+    plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG)))
+    loss = plain.get("training", {}).get("loss", {})
+    if loss.get("kind") == PPXYZBSettings.kind:
+        loss.setdefault("quality_px", None)  # a run of before goes on with the probability that it was taught
+    return build(Settings, plain)

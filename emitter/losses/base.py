@@ -24,13 +24,14 @@ class Truth:
     """What a batch of images shows, seen at one scale.
 
     ``emitters`` in pixels of the frame, ``background_BHW`` in photons per pixel of the frame; ``cell_px`` is the side
-    of this scale's cells and ``scaling`` what a unit of the maps is worth.
+    of this scale's cells and ``scaling`` what a unit of the maps is worth. ``axial``: whether z is trained.
     """
 
     emitters: Emitters
     background_BHW: Tensor
     scaling: Scaling
     cell_px: float = 1.0
+    axial: bool = True
 
     def targets(self, region_cells: int = 1) -> Targets:
         """Target maps at this scale."""

@@ -80,9 +80,8 @@ class PPXYZB(Loss):
         targets = truth.targets(self.settings.region_cells)
         target = targets.maps_B6HW
         p_BHW = target[:, ch.P]
-        if self.settings.quality_px is not None:
-            tolerances = (self.settings.quality_px, self.settings.quality_z_nm)
-            p_BHW = p_BHW * quality(maps, target, truth.scaling, truth.cell_px, *tolerances)
+        if self.settings.quality_px is not None and self.detection.takes_quality:
+            p_BHW = p_BHW * quality(maps, target, truth, self.settings.quality_px, self.settings.quality_z_nm)
         p_B = self.detection.loss(maps[:, ch.P], p_BHW, progress)
         error_B5HW = self._error(maps, target, truth)
         # chosen, not multiplied by 0: far from any emitter a prediction's square may be infinite

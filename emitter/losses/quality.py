@@ -17,22 +17,21 @@ import torch
 from torch import Tensor
 
 from emitter.core import channels as ch
-from emitter.core.channels import Scaling
+from emitter.losses.base import Truth
 
 _FAR = 1e3  # in scaled units: an error whose square is finite, and whose quality is 0
 
 
 def quality(
-    maps_BCHW: Tensor,
-    target_B6HW: Tensor,
-    scaling: Scaling,
-    cell_px: float,
-    lateral_px: float,
-    axial_nm: float,
+    maps_BCHW: Tensor, target_B6HW: Tensor, truth: Truth, lateral_px: float, axial_nm: float
 ) -> Tensor:
-    """q of every cell, (B, H, W) from 0 to 1, of scaled maps against scaled targets; of meaning where an emitter is."""
+    """q of every cell, (B, H, W) from 0 to 1, of scaled maps against scaled targets; of meaning where an emitter is.
+
+    Where z is not trained it says nothing and is left out.
+    """
     place = [ch.X, ch.Y, ch.Z]
     error_B3HW = (maps_BCHW[:, place] - target_B6HW[:, place]).detach().nan_to_num(_FAR).clamp(-_FAR, _FAR)
-    lateral = scaling.offset_cells * cell_px / lateral_px
-    units_311 = error_B3HW.new_tensor([lateral, lateral, scaling.z_nm / axial_nm])[:, None, None]
+    lateral = truth.scaling.offset_cells * truth.cell_px / lateral_px
+    axial = truth.scaling.z_nm / axial_nm if truth.axial else 0.0
+    units_311 = error_B3HW.new_tensor([lateral, lateral, axial])[:, None, None]
     return torch.exp(-0.5 * (error_B3HW * units_311).square().sum(dim=1))

@@ -149,11 +149,31 @@ def expected_frames(
     Photons, offsets, z and background are bounded first (z to the PSF's range), so that every value is finite. The
     background of a cell is that of its pixels; a pixel of several cells has their mean.
     """
-    height, width = size_px
     maps_B6HW = _bounded(maps_BCHW[:, : ch.N_CHANNELS].float(), psf, scaling)
-    signal_BHW = render(psf, _expected_emitters(maps_B6HW, scaling, settings, cell_px), height, width)
-    background_BHW = background_at(maps_B6HW[:, ch.BACKGROUND], 1 / cell_px)[:, :height, :width]
-    return signal_BHW + background_BHW * scaling.background
+    signal_BHW = render(psf, _expected_emitters(maps_B6HW, scaling, settings, cell_px), *size_px)
+    return signal_BHW + _background(maps_B6HW, scaling, size_px, cell_px)
+
+
+def decoded_frames(
+    found: Emitters,
+    maps_BCHW: Tensor,
+    psf: PSF,
+    scaling: Scaling,
+    size_px: tuple[int, int],
+    cell_px: float = 1.0,
+) -> Tensor:
+    """The same of the emitters that were decoded from the maps, each with all of its photons."""
+    maps_B6HW = _bounded(maps_BCHW[:, : ch.N_CHANNELS].float(), psf, scaling)
+    values_4N = torch.stack([found.x_px_N, found.y_px_N, found.z_nm_N, found.photons_N])
+    found = found.select(values_4N.isfinite().all(dim=0))
+    photons_N, z_nm_N = found.photons_N.clamp(0, _MAX_PHOTONS), found.z_nm_N.clamp(*psf.z_range_nm)
+    signal_BHW = render(psf, replace(found, photons_N=photons_N, z_nm_N=z_nm_N), *size_px)
+    return signal_BHW + _background(maps_B6HW, scaling, size_px, cell_px)
+
+
+def _background(maps_B6HW: Tensor, scaling: Scaling, size_px: tuple[int, int], cell_px: float) -> Tensor:
+    height, width = size_px
+    return background_at(maps_B6HW[:, ch.BACKGROUND], 1 / cell_px)[:, :height, :width] * scaling.background
 
 
 def _bounded(maps_B6HW: Tensor, psf: PSF, scaling: Scaling) -> Tensor:

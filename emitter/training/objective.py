@@ -69,6 +69,7 @@ class Objective(nn.Module):
         self.losses = nn.ModuleList(settings.loss.build(settings.detection) for _ in self.scales)
         # where there is no z to learn, its error of 0 would draw an adaptive weight to itself
         preset = settings.channel_weights if bundle.is_3d else replace(settings.channel_weights, z=0.0)
+        self.axial = preset.z > 0
         self.weighting = settings.weighting.build(preset)
 
     @property
@@ -119,7 +120,9 @@ class Objective(nn.Module):
         kept = keep_B[:, None].to(torch.float32)
         parts = []
         for scale, loss in zip(self.scales, self.losses, strict=True):
-            truth = Truth(sample.emitters, sample.background_IHW, self.scaling, self.cells_px[scale])
+            truth = Truth(
+                sample.emitters, sample.background_IHW, self.scaling, self.cells_px[scale], self.axial
+            )
             parts.append(loss(maps[scale].float(), truth, progress) * kept)
         return torch.stack(parts)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from torch import Tensor
 from emitter.core.channels import CHANNELS
 from emitter.core.decoding import decode
 from emitter.core.errors import require
-from emitter.losses.reconstruction import ReconstructionSettings, expected_frames
+from emitter.losses.ppxyzb import PPXYZBSettings
+from emitter.losses.reconstruction import decoded_frames
 from emitter.losses.scale_warmup import never_active
 from emitter.models.network import EmitterNetwork
 from emitter.plots.data_check import plot_data_check
@@ -30,6 +32,7 @@ from emitter.training.data_check import FIRST_INDEX, DataReport, check_data, com
 from emitter.training.diagnosis import Advice, Diagnosis, DiagnosisSettings
 from emitter.training.loggers import loggers_of
 from emitter.training.module import EmitterModule
+from emitter.training.objective import Objective
 from emitter.training.report import expendable, report_folder
 
 log = logging.getLogger(__name__)
@@ -259,10 +262,18 @@ def parameter_norms(network: EmitterNetwork) -> dict[str, float]:
 
 @torch.no_grad()
 def probe_parts(module: EmitterModule, network: EmitterNetwork, sample: Sample) -> Tensor:
-    """The parts on fixed samples, (6,), over the scales with their final weights: a function of the weights alone."""
+    """The parts on fixed samples, (6,), over the scales with their final weights: a function of the weights alone.
+
+    The probability is held against 1 where an emitter is, whatever it is taught: a quality is another target with
+    every step, low and cheap at first.
+    """
     maps = network(sample.photons_BTHW)
     keep_B = torch.ones(len(maps[0]), dtype=torch.bool, device=maps[0].device)
-    parts_KB6 = module.objective.parts(maps, sample, keep_B, progress=0.0)
+    objective, settings = module.objective, module.settings
+    if settings.teaches_quality and isinstance(settings.loss, PPXYZBSettings):
+        plain = replace(settings, loss=replace(settings.loss, quality_px=None))
+        objective = Objective(plain, module.bundle)
+    parts_KB6 = objective.parts(maps, sample, keep_B, progress=0.0)
     weights_K = parts_KB6.new_tensor(module.objective.final_weights())
     return (parts_KB6.mean(dim=1) * weights_K[:, None]).sum(dim=0)
 
@@ -276,11 +287,9 @@ def picture_reconstruction(module: EmitterModule, simulator: Simulator, path: Pa
     maps_BCHW = module.network(sample.photons_BTHW)[-1]
     observed_BHW = sample.photons_BTHW[:, sample.photons_BTHW.shape[1] // 2]
     height, width = observed_BHW.shape[1:]
-    expected_BHW = expected_frames(
-        maps_BCHW, simulator.psf, bundle.scaling, ReconstructionSettings(), (height, width), cell_px
-    )
-    variance_BHW = sample.camera.noise_variance(expected_BHW.clamp(min=0)[:, None])[:, 0]
     found = decode(maps_BCHW, bundle.scaling, module.thresholds, cell_px)
+    expected_BHW = decoded_frames(found, maps_BCHW, simulator.psf, bundle.scaling, (height, width), cell_px)
+    variance_BHW = sample.camera.noise_variance(expected_BHW.clamp(min=0)[:, None])[:, 0]
     plot_reconstruction(
         observed_BHW, expected_BHW, variance_BHW.clamp(min=1e-3), sample.emitters, found, path
     )

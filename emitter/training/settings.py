@@ -164,12 +164,17 @@ class TrainingSettings:
             f"weighting={self.weighting.kind} needs losses above 0 and those of loss={self.loss.kind} are likelihoods: "
             "choose weighting=static, rate, gradient_norm or log_normalized",
         )
-        teaches_quality = isinstance(self.loss, PPXYZBSettings) and self.loss.quality_px is not None
         require(
-            self.reconstruction.error == "none" or not teaches_quality,
+            self.reconstruction.error == "none" or not self.teaches_quality,
             f"reconstruction={self.reconstruction.error} renders every emitter by its probability and the loss teaches "
             "the quality of its place: add training.loss.quality_px=null",
         )
+
+    @property
+    def teaches_quality(self) -> bool:
+        """Whether the probability is that of an emitter that lies where the maps say."""
+        quality_px = self.loss.quality_px if isinstance(self.loss, PPXYZBSettings) else None
+        return quality_px is not None and self.detection.takes_quality
 
     @property
     def samples_per_batch(self) -> int:

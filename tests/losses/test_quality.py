@@ -1,6 +1,7 @@
 """The quality of a prediction as its target probability: by hand, without a gradient, in one unit at every scale."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,11 @@ from emitter.core.emitters import Emitters
 from emitter.core.errors import SettingsError
 from emitter.losses.base import Truth
 from emitter.losses.detection.bce import BCESettings
+from emitter.losses.detection.bce_dice import BCEDiceSettings
+from emitter.losses.detection.combined import CombinedSettings
+from emitter.losses.detection.overlap import DiceSettings
+from emitter.losses.detection.schedule import CEToDiceSettings
+from emitter.losses.detection.weighted import WeightedSettings
 from emitter.losses.ppxyzb import PPXYZBSettings
 from emitter.losses.quality import quality
 
@@ -42,7 +48,7 @@ def maps_off_by(truth: Truth, dx_px: float, dy_px: float, dz_nm: float, logit: f
 def test_it_is_the_formula_in_pixels_and_nm_at_every_scale(cell_px):
     truth = one_emitter(cell_px)
     maps = maps_off_by(truth, 0.3, -0.2, 70.0)
-    q = quality(maps, truth.targets().maps_B6HW, SCALING, cell_px, lateral_px=0.4, axial_nm=80.0)
+    q = quality(maps, truth.targets().maps_B6HW, truth, lateral_px=0.4, axial_nm=80.0)
     assert torch.allclose(q, torch.tensor(math.exp(-0.5 * (0.13 / 0.16 + (70 / 80) ** 2))), rtol=1e-5)
 
 
@@ -71,6 +77,27 @@ def test_a_probability_is_best_at_the_expected_quality():
     assert [float(part.detach()) for part in parts] == pytest.approx([math.log(2)] * 2, rel=1e-4)
 
 
+def test_a_z_that_is_not_trained_says_nothing():
+    truth = replace(one_emitter(), axial=False)
+    loss = PPXYZBSettings().build(BCESettings())
+    near, far = (loss(maps_off_by(truth, 0.3, -0.2, dz), truth, 0.5)[0, ch.P] for dz in (0.0, 1e4))
+    assert torch.equal(near, far)
+    assert float(near) == pytest.approx(
+        float(loss(maps_off_by(one_emitter(), 0.3, -0.2, 0.0), one_emitter(), 0.5)[0, ch.P])
+    )
+
+
+@pytest.mark.parametrize(
+    "detection",
+    [DiceSettings(), WeightedSettings(), BCEDiceSettings(), CEToDiceSettings(), CombinedSettings()],
+)
+def test_a_term_that_cannot_learn_a_quality_is_given_ones(detection):
+    truth = one_emitter()
+    maps = maps_off_by(truth, 0.3, -0.2, 70.0)
+    with_it, without = (PPXYZBSettings(quality_px=q).build(detection)(maps, truth, 0.5) for q in (0.4, None))
+    assert torch.equal(with_it, without)
+
+
 def test_no_gradient_of_the_detection_runs_into_the_other_channels():
     truth = one_emitter()
     maps = maps_off_by(truth, 0.3, -0.2, 70.0).requires_grad_()
@@ -93,7 +120,7 @@ def test_an_error_without_bounds_has_no_quality_and_a_finite_part(value):
     truth = one_emitter()
     maps = maps_off_by(truth, 0, 0, 0)
     maps[:, ch.X] = value
-    q = quality(maps, truth.targets().maps_B6HW, SCALING, 1.0, 0.4, 80.0)
+    q = quality(maps, truth.targets().maps_B6HW, truth, 0.4, 80.0)
     assert (q == 0).all()
     part = PPXYZBSettings().build(BCESettings())(maps, truth, 0.5)[0, ch.P]
     assert torch.allclose(part, 64 * F.softplus(torch.tensor(0.3)))

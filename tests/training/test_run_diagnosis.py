@@ -181,7 +181,9 @@ def test_an_exploding_loss(tmp_path, caplog, weighting, epoch_steps):
     optimizer = OptimizerSettings(
         algorithm="adamw", learning_rate=0.9, warmup_steps=0, clip_norm=1e6, weight_decay=0
     )
-    loss = PPXYZBSettings(regression="mse")  # smooth_l1 grows too slowly: the network is dead before it explodes
+    loss = PPXYZBSettings(
+        regression="mse"
+    )  # smooth_l1 grows too slowly: the network is dead before it explodes
     settings = replace(QUICK, loss=loss, optimizer=optimizer, weighting=weighting, epoch_steps=epoch_steps)
     assert diagnosed(tmp_path, caplog, settings=settings, steps=30) == {"exploding_loss"}
 

@@ -1,8 +1,8 @@
 """The interface of the detection terms.
 
-A term compares logits with a target, cell by cell or as overlapping regions, for every image: 0 where no emitter is,
-and where one is 1, or less for an emitter that the other channels place badly. All work on (B, H, W) and on
-(B, D, H, W).
+A term compares logits with a target, cell by cell or as overlapping regions, for every image: 0 where no emitter is and
+1 where one is, or for a term that takes it the quality of what the other channels say there. All work on (B, H, W) and
+on (B, D, H, W).
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ class DetectionSettings(ABC):
     """What every term has. ``count_weight``: of the number of emitters' likelihood, added to the term."""
 
     kind: ClassVar[str]
+    takes_quality: ClassVar[bool] = (
+        False  # whether targets between 0 and 1 are learned as they are; else all are 1
+    )
 
     count_weight: float = 0.0
 

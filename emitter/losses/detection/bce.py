@@ -22,6 +22,7 @@ class BCESettings(DetectionSettings):
     """``pos_weight``: weight of an emitter's cell; 1 keeps the probability calibrated."""
 
     kind: ClassVar[str] = "bce"
+    takes_quality: ClassVar[bool] = True
 
     pos_weight: float = 1.0
 

@@ -21,6 +21,7 @@ class BCEDiceSettings(BCESettings):
     """``bce_weight`` · ``bce`` with its settings + ``dice_weight`` · ``dice`` with its defaults, in the same units."""
 
     kind: ClassVar[str] = "bce_dice"
+    takes_quality: ClassVar[bool] = False  # an overlap's best probability is 0 or 1
 
     bce_weight: float = 0.5
     dice_weight: float = 0.5

@@ -27,6 +27,7 @@ class FocalSettings(DetectionSettings):
     weight, the other cells have 1 − alpha."""
 
     kind: ClassVar[str] = "focal"
+    takes_quality: ClassVar[bool] = True
 
     gamma: float = 2.0
     alpha: float = 0.5

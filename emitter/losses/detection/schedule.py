@@ -22,6 +22,7 @@ class CEToDiceSettings(BCESettings):
     training; linear in between."""
 
     kind: ClassVar[str] = "ce_to_dice"
+    takes_quality: ClassVar[bool] = False  # an overlap's best probability is 0 or 1
 
     begin: float = 0.0
     end: float = 1.0
