@@ -16,7 +16,7 @@ from emitter.app.launch import conf_dir
 from emitter.app.resume import RefusedError, in_sweep, is_begun, resumed
 from emitter.app.schema import build
 from emitter.app.train import run
-from emitter.app.train_settings import Settings, save_settings
+from emitter.app.train_settings import Settings, save_settings, saved_settings
 from emitter.core.errors import EmitterError
 from emitter.inference.bundle import KEY
 from emitter.training.module import NOTHING_FOUND
@@ -54,6 +54,16 @@ def test_a_run_that_was_ended_early_is_over(tmp_path) -> None:
     began = left_behind(tmp_path / "0", step=2)
     (tmp_path / "0" / "pruned.txt").write_text("others were better\n")
     assert in_sweep(began).result == 0.25
+
+
+def test_a_run_from_before_qualities_goes_on_without_them(tmp_path) -> None:
+    folder = tmp_path / "0"
+    folder.mkdir()
+    save_settings(settings(folder))
+    assert saved_settings(folder).training.teaches_quality
+    config = (folder / "config.yaml").read_text().splitlines(keepends=True)
+    (folder / "config.yaml").write_text("".join(line for line in config if "quality" not in line))
+    assert not saved_settings(folder).training.teaches_quality
 
 
 def test_a_run_that_was_interrupted_goes_on_as_it_began(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Reconstruction against rendering, finite differences, the Poisson law, and its minimum at the truth."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from emitter.losses.reconstruction import (
     ERRORS,
     NATS,
     ReconstructionSettings,
+    decoded_frames,
     expected_frames,
     reconstruction_loss,
 )
@@ -106,6 +108,23 @@ def test_a_probability_scales_the_light_and_sigma_channels_are_of_no_account():
     torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-4)
     a, b = (decode(m, t.scaling, Thresholds()) for m in (maps, torch.cat((maps, ten[:, 6:]), dim=1)))
     assert torch.equal(a.x_px_N, b.x_px_N) and torch.equal(a.probability_N, b.probability_N)
+
+
+def test_what_is_decoded_is_rendered_with_all_its_light_but_for_what_has_no_place():
+    t = truth()
+    maps = certain(t)
+    likely = maps.clone()
+    likely[:, ch.P] = torch.where(maps[:, ch.P] > 0, 1.0, -50.0)
+    found = decode(likely, t.scaling, Thresholds())
+    expected = render(PSF, t.emitters, *SIZE) + t.background_BHW
+    torch.testing.assert_close(
+        decoded_frames(found, likely, PSF, t.scaling, SIZE), expected, atol=2e-3, rtol=1e-4
+    )
+    nowhere = replace(found, x_px_N=torch.where(torch.arange(len(found)) == 0, math.nan, found.x_px_N))
+    without = render(PSF, found.select(torch.arange(1, len(found))), *SIZE) + t.background_BHW
+    torch.testing.assert_close(
+        decoded_frames(nowhere, likely, PSF, t.scaling, SIZE), without, atol=2e-3, rtol=1e-4
+    )
 
 
 def test_only_the_brightest_cells_are_rendered():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,18 +128,18 @@ def whole(weighting: WeightingSettings, loss: LossSettings, **more) -> Objective
     network = EmitterNetwork(model, 3, InputScaling(), loss.build(BCESettings()).n_maps)
     camera = Camera.build(CameraSettings("ideal"))
     bundle = Bundle(network, Scaling(), Thresholds(), PSF, camera, simulation)
-    reconstruction = ReconstructionSettings("poisson")
-    if isinstance(loss, PPXYZBSettings):
-        loss = replace(loss, quality_px=None)
+    refused = isinstance(loss, PPXYZBSettings) and loss.quality_px is not None
+    reconstruction = ReconstructionSettings("none" if refused else "poisson")
     return Objective(
         TrainingSettings(weighting=weighting, loss=loss, reconstruction=reconstruction, **more), bundle
     )
 
 
+ALL_LOSSES = [*(loss() for loss in dict.fromkeys(concrete(LossSettings))), PPXYZBSettings(quality_px=None)]
 WHOLE = [
-    (weighting(), loss())
+    (weighting(), loss)
     for weighting in dict.fromkeys(concrete(WeightingSettings))
-    for loss in dict.fromkeys(concrete(LossSettings))
+    for loss in ALL_LOSSES
     if weighting.takes_negative_parts or not loss.own_detection
 ]
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_training import SETTINGS, SIMULATION, StopError, bundle, fail, interrupted, train
 
+from emitter.core import channels as ch
 from emitter.core.channels import CHANNELS
 from emitter.core.errors import SettingsError
 from emitter.losses.base import Truth
@@ -24,6 +25,7 @@ from emitter.losses.weighting.rate import RateSettings
 from emitter.losses.weighting.static import StaticSettings
 from emitter.losses.weighting.uncertainty import UncertaintySettings
 from emitter.psf.gaussian import GaussianSettings
+from emitter.simulation.camera import Camera, CameraSettings
 from emitter.simulation.simulator import Simulator
 from emitter.training.data import EmitterData
 from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
@@ -219,4 +221,10 @@ def test_without_z_nothing_weighs_it():
     for _ in range(60):
         objective.weighting.on_norms(torch.tensor([2.0, 1.0, 1.0, 1.0, 1e-6, 0.5]))
     weights = dict(zip(CHANNELS, objective.weighting.effective_6().tolist(), strict=True))
+    sample = Simulator(flat, objective.psf, Camera.build(CameraSettings("ideal"))).sample(1, torch.arange(3))
+    maps = [torch.randn(3, 6, side, side) for side in (8, 16)]
+    drifted = [m.index_fill(1, torch.tensor([ch.Z]), 100.0) for m in maps]
+    keep = torch.ones(3, dtype=torch.bool)
+    p_KB, drifted_KB = (objective.parts(m, sample, keep, 0.0)[..., ch.P] for m in (maps, drifted))
+    assert torch.equal(p_KB, drifted_KB)  # nor does it lower the quality that the probability is taught
     assert weights["z"] == 0 and weights["background"] == pytest.approx(4 * weights["p_logit"], rel=0.05)

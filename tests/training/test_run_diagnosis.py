@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from test_training import SETTINGS, SIMULATION, bundle, train
+from torch.nn import functional as F
 from wandb_file import history
 
 from emitter.core import channels as ch
+from emitter.core.encoding import encode
 from emitter.core.errors import SettingsError
 from emitter.losses.detection.overlap import DiceSettings
 from emitter.losses.ppxyzb import PPXYZBSettings
@@ -108,10 +110,27 @@ def test_where_there_is_no_z_it_is_no_part_of_the_probe_loss(tmp_path):
     assert "z" not in diagnosis.diagnosis.state_dict()["first_parts"]
 
 
+def test_a_probability_is_judged_by_what_is_there_and_not_by_a_quality(tmp_path):
+    module = EmitterModule(bundle(), QUICK)
+    assert QUICK.teaches_quality
+    sample = Simulator(SIMULATION, module.bundle.psf, module.bundle.camera).sample(1, torch.arange(4))
+    with torch.no_grad():
+        maps = module.network(sample.photons_BTHW)
+    expected = 0.0
+    for logits, cell_px, weight in zip(maps, (2.0, 1.0), module.objective.final_weights(), strict=True):
+        there = encode(sample.emitters, sample.background_IHW, module.bundle.scaling, cell_px).maps_B6HW
+        expected += weight * F.binary_cross_entropy_with_logits(
+            logits[:, ch.P], there[:, ch.P], reduction="sum"
+        )
+    part = probe_parts(module, module.network, sample)[ch.P]
+    assert float(part) == pytest.approx(float(expected) / 4, rel=1e-5)
+
+
 def test_a_trained_network_that_stands_still_is_measured_by_an_untrained_one(tmp_path, caplog):
-    made = bundle()
-    train(tmp_path / "first", BudgetSettings(steps=300), made=made)  # in place, as with init_from=
-    names = diagnosed(tmp_path / "then", caplog, made, replace(QUICK, optimizer=HARDLY_MOVES))
+    made, plain = bundle(), PPXYZBSettings(quality_px=None, regression="mse")  # detection is learned first
+    first = replace(SETTINGS, loss=plain)
+    train(tmp_path / "first", BudgetSettings(steps=300), first, made=made)  # in place, as with init_from=
+    names = diagnosed(tmp_path / "then", caplog, made, replace(QUICK, loss=plain, optimizer=HARDLY_MOVES))
     # x is hardly learned by then, but detection is: measured by itself all six would stand at 100 %
     assert names <= {"plateau_regression", "plateau_learning_rate"}
     assert "p_logit" not in caplog.text and "photons" not in caplog.text and "a third" not in caplog.text

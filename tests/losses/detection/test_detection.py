@@ -239,7 +239,7 @@ def test_a_target_between_costs_what_it_costs_on_average_but_for_what_nothing_ca
         between = settings.term(logits, torch.full_like(logits, share), 0.0)
         taken = share * there + (1 - share) * empty - between
         assert torch.allclose(taken, taken[:1].expand_as(taken), atol=1e-9)
-    assert settings.kind == "bce" or torch.allclose(taken, torch.zeros_like(taken))
+        assert settings.kind == "bce" or torch.allclose(taken, torch.zeros_like(taken))
 
 
 @pytest.mark.parametrize(("target", "pos_weight"), [(0.3, 1.0), (0.8, 1.0), (0.3, 3.0), (1.0, 2.0)])
