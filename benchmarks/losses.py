@@ -24,7 +24,12 @@ THEN = (
 QUICKSTART = Conditions("quickstart", THEN, OWN)
 DENSE = Conditions("3 per um2", (*THEN, "simulation.density_per_um2=[3,3]"), OWN)
 
-PPXYZB = ("training.loss.quality_px=null", "training.loss.regression=mse")  # as it was then
+# as it was then
+PPXYZB = (
+    "training.loss.quality_px=null",
+    "training.loss.regression=mse",
+    "training.loss.region_cells=1",
+)
 STATIC = ("weighting=static", *PPXYZB)
 BASE = Variant("reference", STATIC)
 SHORT_EPOCHS = (

@@ -68,6 +68,6 @@ class LossSettings(ABC):
 
 
 def background_part(maps_BCHW: Tensor, truth: Truth) -> Tensor:
-    """Mean squared error of the scaled background, (B,), as in PPXYZB."""
+    """Mean squared error of the scaled background, (B,)."""
     target_BHW = background_at(truth.background_BHW.float(), truth.cell_px) / truth.scaling.background
     return F.mse_loss(maps_BCHW[:, ch.BACKGROUND], target_BHW, reduction="none").mean(dim=(1, 2))

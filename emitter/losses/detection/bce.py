@@ -19,7 +19,7 @@ from emitter.losses.detection.base import DetectionSettings
 
 @dataclass(frozen=True)
 class BCESettings(DetectionSettings):
-    """``pos_weight``: weight of an emitter's cell; 1 keeps the probability calibrated."""
+    """``pos_weight``: weight of an emitter's cell; 1 keeps the probability the mean of its targets."""
 
     kind: ClassVar[str] = "bce"
     takes_quality: ClassVar[bool] = True

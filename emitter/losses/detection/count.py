@@ -1,7 +1,7 @@
 """The number of emitters: Poisson-binomial, with its normal approximation.
 
 Σp is the expected number and Σp(1 − p) its variance when every cell holds an emitter with probability p, independently:
-−log N(N; Σp, Σp(1 − p)), without the constant ½log 2π.
+−log N(N; Σp, Σp(1 − p)), without the constant ½log 2π. Where the targets are qualities, N is their sum.
 """
 
 from __future__ import annotations
