@@ -57,6 +57,7 @@ VARIANTS = {
         Variant("var_base", ("model=var_base",)),
     )
 }
+DRAWN = (*VARIANTS, "before quality")  # the presets of before, whose settings are in docs/benchmarks.md
 
 
 def variant(text: str) -> Variant:
@@ -125,19 +126,17 @@ def figures(kept: Kept, folder: Path, density_cpu_seconds: float = 720) -> None:
             name: {
                 place: seeds(on, name, density_cpu_seconds, scene, score) for place, scene in scenes.items()
             }
-            for name in VARIANTS
+            for name in DRAWN
             if (name, density_cpu_seconds) in measured(kept, CONDITIONS[on])
         }
         return Panel(title, "emitters per µm²", ours, other)
 
     budgets: dict[str, dict[float, list[float]]] = {}
     for name, seconds in measured(kept, CONDITIONS["quickstart"]):
-        if name in VARIANTS:
+        if name in DRAWN:
             found = seeds("quickstart", name, seconds, at(0.6), "efficiency_3d")
             budgets.setdefault(name, {})[seconds] = found
-    plot_budgets(
-        {name: budgets[name] for name in VARIANTS if name in budgets}, folder / "accuracy_budget.png"
-    )
+    plot_budgets({name: budgets[name] for name in DRAWN if name in budgets}, folder / "accuracy_budget.png")
     scenes = {density: at(density) for density in LADDER}
     crowded = {1.2: "LD", 12.7: "HD on filaments"}  # as DECODE's lists are
     panels = [
