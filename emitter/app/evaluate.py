@@ -24,6 +24,7 @@ from emitter.metrics.crlb import CRLB, table_crlb
 from emitter.metrics.offset import estimate_offset, without_offset
 from emitter.metrics.pixel_bias import pixel_bias
 from emitter.metrics.protocol import FieldNm, protocol_named
+from emitter.metrics.uncertainty import uncertainty_scores
 from emitter.simulation.settings import SimulationSettings
 
 log = logging.getLogger(__name__)
@@ -166,7 +167,8 @@ def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> dict[str, Any]:
     field_nm = bundle.pixel_size.to_nm(float(width), float(height))
     metrics = score(predicted, truth, protocol, field_nm, bound)
     bias = pixel_bias(predicted, bundle.pixel_size)
-    return {**metrics, **bias, "offset_removed_nm": None, "notes": []}
+    sureness = uncertainty_scores(predicted, truth, protocol)
+    return {**metrics, **bias, **sureness, "offset_removed_nm": None, "notes": []}
 
 
 def changed(simulation: SimulationSettings, settings: Mapping[str, Any]) -> SimulationSettings:

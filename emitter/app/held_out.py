@@ -40,6 +40,8 @@ def held_out_tables(
     bf16 = has_fast_bfloat16(device) if bf16 is None else bf16
     simulator = Simulator(bundle.simulation, bundle.psf, bundle.camera).to(device)
     network = bundle.network.to(device).eval()
+    uncertainty = bundle.uncertainty()
+    height, width = bundle.simulation.frame_size_px
     half = truth_frames // 2
 
     def finest(frames_BTHW: Tensor) -> Tensor:
@@ -53,10 +55,12 @@ def held_out_tables(
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             maps_B6HW = mean_of_turned(finest, photons_BTHW) if turned else finest(photons_BTHW)
         found = decode(maps_B6HW, bundle.scaling, bundle.thresholds, network.cells_px[-1])
+        precision = uncertainty.columns(found, height, width)
         frame_FB = torch.arange(truth_frames)[:, None] + truth_frames * index_B
-        for emitters, frames, tables in (
-            (found, frame_FB[half], predicted),
-            (sample.emitters, frame_FB.flatten(), truth),
+        for emitters, frames, columns, tables in (
+            (found, frame_FB[half], precision, predicted),
+            (sample.emitters, frame_FB.flatten(), {}, truth),
         ):
-            tables.append(EmitterTable.from_emitters(emitters, bundle.pixel_size, frames.tolist()))
+            table = EmitterTable.from_emitters(emitters, bundle.pixel_size, frames.tolist())
+            tables.append(table.with_columns(**columns))
     return EmitterTable.concatenate(predicted), EmitterTable.concatenate(truth)

@@ -16,6 +16,7 @@ from emitter.core.precision import has_fast_bfloat16
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.inference.localizer import Compute, Localizer
 from emitter.inference.turned import check_turnable
+from emitter.inference.uncertainty_fit import fit_correction
 from emitter.io.files import prepare_output, replacing
 from emitter.io.movie import Movie
 from emitter.io.movies import open_movie
@@ -41,6 +42,7 @@ class Settings:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     batch_px: int = 2**18
     turned: bool = False
+    uncertainty: bool = True
 
     def __post_init__(self) -> None:
         require(self.output.suffix == ".csv", f"output is '{self.output}': give the name of a .csv file")
@@ -88,6 +90,8 @@ def run(settings: Settings) -> dict[str, Any]:
     """
     output = prepare_output(settings.output)
     bundle = load_bundle(settings.checkpoint)
+    if settings.uncertainty:
+        bundle = with_correction(bundle, settings.compute().device)
     localizer = build_localizer(bundle, settings)
     with open_movie(settings.movie, settings.frame_size_px) as movie:
         field_nm = bundle.pixel_size.to_nm(float(movie.width), float(movie.height))
@@ -96,7 +100,9 @@ def run(settings: Settings) -> dict[str, Any]:
         if settings.superres_nm is not None:
             image = SuperResImage(field_nm, settings.superres_nm, z_range_nm)
         start = time.monotonic()
-        n_emitters = localize(localizer, movie, TableWriter(output, with_z=bundle.is_3d), image)
+        n_emitters = localize(
+            localizer, movie, TableWriter(output, bundle.is_3d, settings.uncertainty), image
+        )
         frames_per_second = movie.n_frames / (time.monotonic() - start)
         log.info("%d emitters in %d frames, %.3g frames/s", n_emitters, movie.n_frames, frames_per_second)
         log.info("wrote %s", output)
@@ -133,7 +139,21 @@ def build_localizer(bundle: Bundle, settings: Settings) -> Localizer:
         pixel_size=bundle.pixel_size,
         trained_background=bundle.simulation.background,
         compute=compute,
+        uncertainty=bundle.uncertainty() if settings.uncertainty else None,
     )
+
+
+def with_correction(bundle: Bundle, device: str = "cpu") -> Bundle:
+    """The bundle with the correction of its uncertainties: fitted here where the checkpoint, one of an unfinished
+    training or of before, has none."""
+    if bundle.correction is not None:
+        return bundle
+    log.info("the checkpoint does not know its uncertainties yet: simulating frames to find them")
+    bundle.network.to(device)
+    correction = fit_correction(bundle)
+    if correction is None:
+        log.warning("too few emitters are found for calibrated uncertainties: they are the Cramér-Rao bound")
+    return replace(bundle, correction=correction)
 
 
 def localize(localizer: Localizer, movie: Movie, writer: TableWriter, image: SuperResImage | None) -> int:

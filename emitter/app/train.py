@@ -12,12 +12,13 @@ from emitter.app.given import given_here
 from emitter.app.launch import conf_dir
 from emitter.app.preemption import requeued_when_warned
 from emitter.app.ranks import is_first, other_ranks_train
-from emitter.app.resume import Life, in_sweep, new, resumed
+from emitter.app.resume import BEST, Life, in_sweep, new, resumed
 from emitter.app.schema import to_plain
 from emitter.app.train_settings import CONFIG, Settings, save_settings
 from emitter.app.warm_start import warm_started
 from emitter.core.decoding import Thresholds
-from emitter.inference.bundle import Bundle
+from emitter.inference.bundle import Bundle, load_bundle, store_correction
+from emitter.inference.uncertainty_fit import fit_correction
 from emitter.io.files import prepare_output
 from emitter.io.movies import open_movie
 from emitter.models.backbone import count_macs_per_pixel, count_parameters
@@ -25,6 +26,7 @@ from emitter.models.network import EmitterNetwork
 from emitter.psf import build
 from emitter.simulation.camera import Camera
 from emitter.simulation.simulator import Simulator
+from emitter.training.checkpoints import FOLDER, LAST
 from emitter.training.data import EmitterData
 from emitter.training.fit import Job, fit
 from emitter.training.module import NOTHING_FOUND, EmitterModule
@@ -125,8 +127,23 @@ def train(settings: Settings, checkpoint: Path | None) -> float:
         _pruning(settings),
     )
     result = max(NOTHING_FOUND, fit(EmitterModule(bundle, training), data, job, checkpoint))  # never NaN
+    if is_first() and result > NOTHING_FOUND:
+        calibrate(settings.run_dir)
     log.info("%s; results in %s", _worded(result), settings.run_dir)
     return result
+
+
+def calibrate(run_dir: Path) -> None:
+    """Tell the checkpoints of a finished run how sure their localizations are."""
+    for name in (BEST, LAST):
+        path = run_dir / FOLDER / name
+        if not path.is_file():
+            continue
+        bundle = load_bundle(path)
+        bundle.network.to("cuda" if torch.cuda.is_available() else "cpu")
+        correction = fit_correction(bundle)
+        if correction is not None:
+            store_correction(path, correction)
 
 
 def _worded(efficiency: float) -> str:

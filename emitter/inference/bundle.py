@@ -17,6 +17,8 @@ from emitter.core.channels import N_CHANNELS, Scaling
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError
 from emitter.core.units import PixelSize
+from emitter.inference.uncertainty import Correction, Uncertainty
+from emitter.io.files import replacing
 from emitter.models.network import EmitterNetwork, InputScaling
 from emitter.models.settings import UNetSettings, VarSettings
 from emitter.psf import PSF, from_state
@@ -39,6 +41,13 @@ class Bundle:
     psf: PSF
     camera: Camera
     simulation: SimulationSettings
+    correction: Correction | None = None  # of the uncertainties; there is none before a training's end
+
+    def uncertainty(self) -> Uncertainty:
+        """How sure its localizations are."""
+        return Uncertainty(
+            self.psf, self.camera.mean_noise_variance, self.pixel_size, self.is_3d, self.correction
+        )
 
     @property
     def pixel_size(self) -> PixelSize:
@@ -64,6 +73,7 @@ class Bundle:
             "psf": self.psf.state(),
             "camera": self.camera.state(),
             "simulation": asdict(self.simulation),
+            "correction": None if self.correction is None else self.correction.state(),
         }
 
     @classmethod
@@ -74,6 +84,7 @@ class Bundle:
         network = EmitterNetwork(model, state["n_frames"], InputScaling(**state["input_scaling"]), n_maps)
         network.load_state_dict(weights)
         simulation = dict(state["simulation"])
+        correction = state.get("correction")  # checkpoints of before have none
         simulation["flux"] = FluxSettings(**simulation["flux"])
         return cls(
             network=network.eval(),
@@ -82,6 +93,7 @@ class Bundle:
             psf=from_state(state["psf"]),
             camera=Camera.from_state(state["camera"]),
             simulation=SimulationSettings(**simulation),
+            correction=None if correction is None else Correction.from_state(correction),
         )
 
 
@@ -123,6 +135,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or KEY not in checkpoint:
         raise EmitterError(f"'{path}' is a checkpoint of another program: give one that train.py wrote")
     return checkpoint
+
+
+def store_correction(path: Path, correction: Correction) -> None:
+    """Put the correction of its uncertainties into a checkpoint, which stays whole at any moment."""
+    checkpoint = read_checkpoint(path)
+    checkpoint[KEY]["correction"] = correction.state()
+    with replacing(path) as temporary:
+        torch.save(checkpoint, temporary)
 
 
 def load_bundle(source: str | Path) -> Bundle:

@@ -21,6 +21,7 @@ from emitter.core.units import PixelSize
 from emitter.inference.checks import FrameChecks, check_sample, check_size
 from emitter.inference.tiling import MovieNetwork, predict
 from emitter.inference.turned import mean_of_turned
+from emitter.inference.uncertainty import Uncertainty
 from emitter.io.movie import Movie
 
 
@@ -55,6 +56,7 @@ class Localizer:
     Every frame is predicted from itself and its neighbours. Where a neighbour is missing, at the movie's ends
     and at gaps of the frame numbers, the nearest consecutive frame on that side, at last the frame itself,
     stands in. ``trained_background``: range of photons per pixel of the training, which a movie is held against.
+    ``uncertainty``: of the localizations; None: no columns of precision.
     """
 
     network: MovieNetwork
@@ -64,6 +66,7 @@ class Localizer:
     pixel_size: PixelSize
     trained_background: tuple[float, float]
     compute: Compute = Compute()
+    uncertainty: Uncertainty | None = None
 
     def tables(self, movie: Movie) -> Iterator[tuple[int, EmitterTable]]:
         """Predict a movie: for every block in order, the number of its frames and the table of its emitters.
@@ -96,8 +99,12 @@ class Localizer:
             ):
                 maps_B6HW = self._maps(photons_FHW, window)
             emitters = decode(maps_B6HW, self.scaling, self.thresholds, self.network.cells_px[-1])
+            columns = {}
+            if self.uncertainty is not None:
+                columns = self.uncertainty.columns(emitters, movie.height, movie.width)
         frames = movie.frame_numbers[start:stop]
-        return EmitterTable.from_emitters(emitters, self.pixel_size, frames.tolist()).sorted()
+        table = EmitterTable.from_emitters(emitters, self.pixel_size, frames.tolist())
+        return table.with_columns(**columns).sorted()
 
     def _maps(self, photons_FHW: Tensor, window_BT: Tensor) -> Tensor:
         """Maps (B, 6, H / cell, W / cell) of a block's windows."""

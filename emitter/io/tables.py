@@ -54,9 +54,10 @@ _FORMATS = (
             "photons": ("intensity [photon]",),
             "background": ("offset [photon]",),
             "probability": ("probability",),
-            "precision_x_nm": _UNCERTAINTY,
-            "precision_y_nm": _UNCERTAINTY,
+            "precision_x_nm": ("precision_x_nm", *_UNCERTAINTY),
+            "precision_y_nm": ("precision_y_nm", *_UNCERTAINTY),
             "precision_z_nm": ("uncertainty_z [nm]",),
+            "precision_photons": ("precision_photons",),
         },
     ),
     _Format(

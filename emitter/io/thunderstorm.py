@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from emitter.core.table import EmitterTable
+from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 
 
 class TableWriter:
@@ -17,22 +17,27 @@ class TableWriter:
 
     Rows are written to ``<path>.partial``, which takes the name ``path`` when the block ends without an
     error. When it does not, the partial file stays if it has rows, so that nothing that was found is lost.
-    Frames and ids count from 1. Columns that a network does not know (sigma, the background's deviation, the
-    uncertainties) are left out: readers go by the names, and refuse or misread empty cells. ``probability``
-    is ours and comes last.
+    Frames and ids count from 1. Columns that a network does not know (sigma, the background's deviation) are left out:
+    readers go by the names, and refuse or misread empty cells. ``probability`` is ours and comes last, with the
+    precision of each axis where there is one; ThunderSTORM's lateral uncertainty is the root mean square of x and y.
 
     Args:
         path: name of the finished file.
         with_z: write ``z [nm]`` (a 3D table).
+        with_precision: the tables have columns of precision.
     """
 
-    def __init__(self, path: Path, with_z: bool) -> None:
+    def __init__(self, path: Path, with_z: bool, with_precision: bool = False) -> None:
         self.path = path
         self.partial_path = path.with_name(path.name + ".partial")
         self.n_rows = 0
         self._with_z = with_z
+        self._with_precision = with_precision
         self._file = self.partial_path.open("w", encoding="utf-8", newline="\n")
-        names = self._columns(EmitterTable.empty())
+        none = EmitterTable.empty()
+        if with_precision:
+            none = none.with_columns(**dict.fromkeys(PRECISION_COLUMNS, np.empty(0)))
+        names = self._columns(none)
         self._file.write(",".join(f'"{name}"' for name in names) + "\n")
 
     def write(self, table: EmitterTable) -> None:
@@ -54,8 +59,14 @@ class TableWriter:
             columns["z [nm]"] = table.z_nm
         columns["intensity [photon]"] = table.photons
         columns["offset [photon]"] = table.background
+        if not self._with_precision:
+            return {**columns, "probability": table.probability}
+        x_nm, y_nm, z_nm, photons = (table.columns()[name] for name in PRECISION_COLUMNS)
+        columns["uncertainty_xy [nm]"] = np.sqrt((x_nm**2 + y_nm**2) / 2)
+        if self._with_z:
+            columns["uncertainty_z [nm]"] = z_nm
         columns["probability"] = table.probability
-        return columns
+        return {**columns, "precision_x_nm": x_nm, "precision_y_nm": y_nm, "precision_photons": photons}
 
     def __enter__(self) -> Self:
         return self

@@ -32,6 +32,7 @@ class Domain(IntEnum):
     VALIDATION = 1
     HELD_OUT = 2
     MOVIE = 3
+    UNCERTAINTY = 4
 
 
 @dataclass(frozen=True)

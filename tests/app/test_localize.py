@@ -19,6 +19,7 @@ from emitter.core.channels import Scaling
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError, SettingsError
 from emitter.inference.bundle import KEY, Bundle
+from emitter.inference.uncertainty import Correction
 from emitter.io.tables import read_table
 from emitter.models.network import EmitterNetwork, InputScaling
 from emitter.models.settings import VarSettings
@@ -85,7 +86,7 @@ def settings(tmp_path: Path, **changes: Any) -> Settings:
         "movie": str(tmp_path / "movie.tif"),
         "output": tmp_path / "locs.csv",
     }
-    return Settings(**{**given, "device": "cpu", **changes})
+    return Settings(**{**given, "device": "cpu", "uncertainty": False, **changes})
 
 
 def files(folder: Path) -> list[str]:
@@ -258,3 +259,31 @@ def test_real_movies_run_with_any_checkpoint(
     assert (table.frame.min(), table.frame.max()) == (0, n_frames - 1)
     assert table.x_nm.min() > -100 and side[1] * 95 < table.x_nm.max() < side[1] * 100 + 100
     assert table.y_nm.min() > -100 and side[0] * 95 < table.y_nm.max() < side[0] * 100 + 100
+
+
+def test_the_table_says_how_sure_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a correction that doubles the bound in x, and takes a certain score for a probability of 0.8."""
+    double = np.log(2.0)
+    weights = {
+        axis: (1.0, *[0.0] * 2, shift, shift, *[0.0] * 7) for axis, shift in (("x_nm", double), ("y_nm", 0.0))
+    }
+    weights["photons"] = weights["y_nm"]
+    known = replace(
+        bundle_of(Marker(), z_range_nm=(0, 0)),
+        correction=Correction((0.0, 9.0), weights, (0.0, 1.0), (0.1, 0.8)),
+    )
+    monkeypatch.setattr(localize, "load_bundle", lambda source: known)
+    movie_at(tmp_path / "movie.tif")
+    run(settings(tmp_path, uncertainty=True, superres_nm=None))
+    header = (tmp_path / "locs.csv").read_text().splitlines()[0]
+    assert header.endswith(
+        '"uncertainty_xy [nm]","probability","precision_x_nm","precision_y_nm","precision_photons"'
+    )
+    table = read_table(tmp_path / "locs.csv")
+    middle = table.select(np.arange(4, 8))  # away from the frame's edges x and y are alike
+    assert middle.precision_x_nm is not None and middle.precision_y_nm is not None
+    np.testing.assert_allclose(middle.precision_x_nm, 2 * middle.precision_y_nm, rtol=0.25)
+    np.testing.assert_allclose(table.probability, 0.8, atol=1e-4)
+    lateral = np.genfromtxt(tmp_path / "locs.csv", delimiter=",", skip_header=1)[4:8, 6]
+    both = np.stack([middle.precision_x_nm, middle.precision_y_nm])
+    np.testing.assert_allclose(lateral, np.sqrt((both**2).mean(axis=0)), rtol=1e-4)

@@ -1,0 +1,134 @@
+"""The correction: parts with known answers, and a localizer whose errors nobody has told it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from emitter.core import channels as ch
+from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds, decode
+from emitter.core.table import PRECISION_COLUMNS
+from emitter.core.units import PixelSize
+from emitter.inference import uncertainty_fit
+from emitter.inference.bundle import Bundle
+from emitter.inference.uncertainty import Correction, hats
+from emitter.inference.uncertainty_fit import errors_of, fit_correction
+from emitter.psf import build
+from emitter.psf.gaussian import GaussianSettings
+from emitter.simulation.camera import Camera, CameraSettings
+from emitter.simulation.settings import FluxSettings, SimulationSettings
+from emitter.simulation.simulator import Domain, Simulator
+
+
+class BrightPixels(nn.Module):
+    """Calls the middle of every pixel above 60 photons an emitter, if it is the brightest around."""
+
+    n_frames, cells_px = 3, (1.0,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, photons_BTHW: Tensor) -> list[Tensor]:
+        middle = photons_BTHW[:, 1]
+        maps = torch.zeros(len(middle), ch.N_CHANNELS, *middle.shape[-2:])
+        maps[:, ch.P] = (middle - 60) / 6
+        maps[:, ch.PHOTONS] = middle * 10 / Scaling().photons
+        maps[:, ch.BACKGROUND] = 5 / Scaling().background
+        return [maps]
+
+
+def bundle(density: tuple[float, float] = (0.2, 0.6)) -> Bundle:
+    pixel = PixelSize.of(100.0)
+    simulation = SimulationSettings(
+        frame_size_px=(32, 32),
+        density_per_um2=density,
+        z_range_nm=(0, 0),
+        background=(5, 5),
+        lifetime_frames=None,
+        flux=FluxSettings("uniform", range=(800, 4000)),
+    )
+    network = BrightPixels()
+    thresholds = Thresholds(mass=0.5, one_cell_each=False)
+    psf = build(GaussianSettings(130), pixel)
+    return Bundle(network, Scaling(), thresholds, psf, Camera.build(CameraSettings("ideal")), simulation)  # type: ignore[arg-type]
+
+
+def test_fresh_frames_have_the_errors_that_the_correction_says() -> None:
+    known = replace(bundle(), correction=fit_correction(bundle(), most_samples=320))
+    assert known.correction is not None
+    sample = Simulator(known.simulation, known.psf, known.camera).sample(
+        1, torch.arange(300), Domain.HELD_OUT
+    )
+    emitters = decode(known.network(sample.photons_BTHW)[-1], known.scaling, known.thresholds)
+    columns = known.uncertainty().columns(emitters, 32, 32)
+    errors = errors_of(emitters, sample.emitters, known)
+    true = np.isfinite(errors["x_nm"])
+    assert true.sum() > 500
+    for axis, column in (
+        ("x_nm", "precision_x_nm"),
+        ("y_nm", "precision_y_nm"),
+        ("photons", "precision_photons"),
+    ):
+        z_scores = errors[axis][true] / columns[column][true]
+        assert 0.9 < np.sqrt((z_scores**2).mean()) < 1.1
+    # about what a uniform error over a pixel has, whatever the bound is
+    assert 25 < np.median(columns["precision_x_nm"]) < 45
+    assert np.isnan(columns["precision_z_nm"]).all()
+    assert abs(columns["probability"].mean() - true.mean()) < 0.03
+
+
+def test_without_a_correction_it_is_the_bound_and_the_score_stays() -> None:
+    known = bundle()
+    sample = Simulator(known.simulation, known.psf, known.camera).sample(1, torch.arange(8), Domain.HELD_OUT)
+    emitters = decode(known.network(sample.photons_BTHW)[-1], known.scaling, known.thresholds)
+    columns = known.uncertainty().columns(emitters, 32, 32)
+    assert set(columns) == set(PRECISION_COLUMNS)
+    bound = known.uncertainty().bound(emitters, 32, 32)
+    np.testing.assert_allclose(columns["precision_x_nm"], bound.crowded.x_nm.numpy())
+
+
+def test_a_network_that_finds_nothing_has_no_correction(monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = bundle()
+    monkeypatch.setattr(
+        BrightPixels, "forward", lambda self, frames: [torch.full((len(frames), 6, 32, 32), -20.0)]
+    )
+    assert fit_correction(blind) is None
+
+
+def test_a_correction_survives_its_state() -> None:
+    one = Correction((1.0, 2.0), {"x_nm": (1.0, 0.5)}, (0.2, 1.0), (0.4, 0.9))
+    assert Correction.from_state(one.state()) == one
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=20))
+def test_hats_add_up_to_one_and_interpolate(values: list[float]) -> None:
+    knots = (-1.0, 0.0, 2.5)
+    weights = hats(np.array(values), knots)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    np.testing.assert_allclose(weights @ np.array(knots), np.clip(values, -1.0, 2.5), atol=1e-12)
+
+
+def test_the_likeliest_weights_are_those_the_errors_were_drawn_with() -> None:
+    rng = np.random.default_rng(4)
+    features = np.stack([rng.normal(1, 0.4, 60_000), rng.normal(0, 1, 60_000), np.ones(60_000)], axis=1)
+    true = np.array([0.8, -0.3, 0.5])
+    errors = rng.normal(0, np.exp(features @ true))
+    found = uncertainty_fit._likeliest(features, errors, np.ones(len(errors)))
+    np.testing.assert_allclose(found, true, atol=0.03)
+
+
+def test_the_monotone_map_finds_the_share_that_is_true() -> None:
+    rng = np.random.default_rng(5)
+    score = rng.uniform(0, 1, 50_000)
+    scores, shares = uncertainty_fit._monotone(score, rng.uniform(0, 1, len(score)) < score**2)
+    assert list(shares) == sorted(shares)
+    x = np.linspace(0.1, 0.9, 9)
+    np.testing.assert_allclose(np.interp(x, scores, shares), x**2, atol=0.05)
