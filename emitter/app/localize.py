@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from emitter.core.errors import EmitterError, require
+from emitter.app.localizing import Target, job_of, localize, places_of
+from emitter.app.schema import to_plain
+from emitter.core.errors import require
 from emitter.core.precision import has_fast_bfloat16
-from emitter.inference.bundle import Bundle, load_bundle
-from emitter.inference.localizer import Compute, Localizer
+from emitter.inference.bundle import Bundle, checkpoint_path, load_bundle
+from emitter.inference.localizer import Compute, Localizer, Region
 from emitter.inference.turned import check_turnable
 from emitter.inference.uncertainty_fit import fit_correction
 from emitter.io.files import prepare_output, replacing
-from emitter.io.movie import Movie
 from emitter.io.movies import open_movie
-from emitter.io.thunderstorm import TableWriter
 from emitter.plots.superres import SuperResImage
 from emitter.simulation.camera import MAX_ADU
 
 log = logging.getLogger(__name__)
+
+_NOT_OF_THE_TABLE = ("output", "checkpoint")  # the first is where it is, of the other its content counts
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Settings:
     batch_px: int = 2**18
     turned: bool = False
     uncertainty: bool = True
+    frames: tuple[int, int] | None = None
+    roi: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         require(self.output.suffix == ".csv", f"output is '{self.output}': give the name of a .csv file")
@@ -66,7 +69,18 @@ class Settings:
             self.device != "gpu" or torch.cuda.is_available(),
             "device is 'gpu' and there is none: give device=cpu",
         )
+        first, last = self.frames or (0, 0)
+        require(
+            0 <= first <= last,
+            f"frames is [{first},{last}]: give [first,last], both included, counted from 0",
+        )
         self.compute()
+        _ = self.region  # checked by building it
+
+    @property
+    def region(self) -> Region | None:
+        """The part of the frame that is looked at; None: all of it."""
+        return None if self.roi is None else Region(*self.roi)
 
     def compute(self) -> Compute:
         """How the movie is predicted."""
@@ -100,11 +114,13 @@ def run(settings: Settings) -> dict[str, Any]:
         if settings.superres_nm is not None:
             image = SuperResImage(field_nm, settings.superres_nm, z_range_nm)
         start = time.monotonic()
-        n_emitters = localize(
-            localizer, movie, TableWriter(output, bundle.is_3d, settings.uncertainty), image
-        )
-        frames_per_second = movie.n_frames / (time.monotonic() - start)
-        log.info("%d emitters in %d frames, %.3g frames/s", n_emitters, movie.n_frames, frames_per_second)
+        places = places_of(movie, settings.frames)
+        given = {name: value for name, value in to_plain(settings).items() if name not in _NOT_OF_THE_TABLE}
+        job = job_of(checkpoint_path(settings.checkpoint), movie, given)
+        target = Target(output, bundle.is_3d, settings.uncertainty, job)
+        n_emitters, n_now = localize(localizer, movie, places, target, image)
+        frames_per_second = n_now / (time.monotonic() - start)
+        log.info("%d emitters in %d frames, %.3g frames/s", n_emitters, len(places), frames_per_second)
         log.info("wrote %s", output)
         image_path = None
         if image is not None:
@@ -113,7 +129,7 @@ def run(settings: Settings) -> dict[str, Any]:
                 image.save(temporary)
             log.info("wrote %s", image_path)
         return {
-            "n_frames": movie.n_frames,
+            "n_frames": len(places),
             "n_emitters": n_emitters,
             "frames_per_second": frames_per_second,
             "table": output,
@@ -140,6 +156,7 @@ def build_localizer(bundle: Bundle, settings: Settings) -> Localizer:
         trained_background=bundle.simulation.background,
         compute=compute,
         uncertainty=bundle.uncertainty() if settings.uncertainty else None,
+        roi=settings.region,
     )
 
 
@@ -154,38 +171,3 @@ def with_correction(bundle: Bundle, device: str = "cpu") -> Bundle:
     if correction is None:
         log.warning("too few emitters are found for calibrated uncertainties: they are the Cramér-Rao bound")
     return replace(bundle, correction=correction)
-
-
-def localize(localizer: Localizer, movie: Movie, writer: TableWriter, image: SuperResImage | None) -> int:
-    """Write the emitters of a movie, block by block, and say where they are if it ends early.
-
-    Returns:
-        The number of emitters.
-    """
-    columns = (
-        TextColumn("localizing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames, {task.fields[emitters]} emitters"),
-        TimeRemainingColumn(),
-    )
-    done = 0
-    try:
-        with writer, Progress(*columns) as progress:
-            task = progress.add_task("", total=movie.n_frames, emitters=0)
-            for n_frames, table in localizer.tables(movie):
-                writer.write(table)
-                if image is not None:
-                    image.add(table)
-                done += n_frames
-                progress.update(task, completed=done, emitters=writer.n_rows)
-    except (KeyboardInterrupt, EmitterError):
-        if writer.n_rows:
-            log.warning(
-                "stopped early: the %d emitters of the first %d frames are kept in %s",
-                writer.n_rows,
-                done,
-                writer.partial_path,
-            )
-        raise
-    return writer.n_rows

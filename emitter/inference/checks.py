@@ -34,12 +34,11 @@ _FULL_SCALE_ADU = (
 )  # of 8, 12, 14, 15 and 16 bit converters
 
 
-def check_size(movie: Movie) -> None:
+def check_size(name: str, height: int, width: int) -> None:
     """Raise EmitterError for frames that are too small to hold an emitter's image."""
-    if min(movie.height, movie.width) < MIN_SIDE_PX:
+    if min(height, width) < MIN_SIDE_PX:
         raise EmitterError(
-            f"the frames of {movie.name} are {movie.height}×{movie.width} pixels: give at least "
-            f"{MIN_SIDE_PX}×{MIN_SIDE_PX}"
+            f"the frames of {name} are {height}×{width} pixels: give at least {MIN_SIDE_PX}×{MIN_SIDE_PX}"
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from emitter.core.channels import Scaling
 from emitter.core.decoding import Thresholds, decode
-from emitter.core.errors import require
+from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.inference.checks import FrameChecks, check_sample, check_size
@@ -50,13 +50,36 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A part of the frame in pixels: columns ``x0`` to ``x1`` and rows ``y0`` to ``y1``, the last ones excluded."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.x0 < self.x1 and 0 <= self.y0 < self.y1,
+            f"roi is [{self.x0},{self.y0},{self.x1},{self.y1}]: give [x0,y0,x1,y1] in pixels, counted from 0, the last "
+            "column and row excluded",
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+
+@dataclass(frozen=True)
 class Localizer:
     """A trained network with all that it takes to turn counts into a table.
 
     Every frame is predicted from itself and its neighbours. Where a neighbour is missing, at the movie's ends
     and at gaps of the frame numbers, the nearest consecutive frame on that side, at last the frame itself,
     stands in. ``trained_background``: range of photons per pixel of the training, which a movie is held against.
-    ``uncertainty``: of the localizations; None: no columns of precision.
+    ``uncertainty``: of the localizations; None: no columns of precision. ``roi``: what lies outside of it is not looked
+    at; positions stay those in the whole frame.
     """
 
     network: MovieNetwork
@@ -67,22 +90,43 @@ class Localizer:
     trained_background: tuple[float, float]
     compute: Compute = Compute()
     uncertainty: Uncertainty | None = None
+    roi: Region | None = None
 
-    def tables(self, movie: Movie) -> Iterator[tuple[int, EmitterTable]]:
+    def tables(self, movie: Movie, places: range | None = None) -> Iterator[tuple[int, EmitterTable]]:
         """Predict a movie: for every block in order, the number of its frames and the table of its emitters.
 
+        Args:
+            movie: the movie.
+            places: of consecutive frames in the movie, which alone are predicted; None: all. Frames around them are
+                looked at where they have neighbours there.
+
         Raises:
-            EmitterError: frames too small, constant, NaN or negative throughout, or of another camera.
+            EmitterError: frames too small, constant, NaN or negative throughout, or of another camera; a region that is
+                not in the frame.
         """
-        check_size(movie)
+        places = range(movie.n_frames) if places is None else places
+        height, width = self._size(movie)
         self.camera.check_frame(movie.height, movie.width)
         check_sample(movie, lambda counts: self._photons(counts).cpu().numpy(), self.trained_background)
         checks = FrameChecks(movie.name)
-        block = max(1, self.compute.batch_px // (movie.height * movie.width))
-        for start in range(0, movie.n_frames, block):
-            stop = min(start + block, movie.n_frames)
+        block = max(1, self.compute.batch_px // (height * width))
+        for start in range(places.start, places.stop, block):
+            stop = min(start + block, places.stop)
             yield stop - start, self._predict_block(movie, start, stop, checks)
         checks.summarize()
+
+    def _size(self, movie: Movie) -> tuple[int, int]:
+        """Rows and columns that are looked at."""
+        if self.roi is None:
+            check_size(movie.name, movie.height, movie.width)
+            return movie.height, movie.width
+        if self.roi.x1 > movie.width or self.roi.y1 > movie.height:
+            raise EmitterError(
+                f"roi ends at column {self.roi.x1} and row {self.roi.y1} and the frames of {movie.name} have "
+                f"{movie.width} columns and {movie.height} rows: give one inside"
+            )
+        check_size(f"the roi of {movie.name}", *self.roi.size)
+        return self.roi.size
 
     def _predict_block(self, movie: Movie, start: int, stop: int, checks: FrameChecks) -> EmitterTable:
         """Emitters of the frames ``start`` to ``stop``, sorted."""
@@ -92,7 +136,7 @@ class Localizer:
         own = slice(start - first, stop - first)
         checks(counts_FHW[own], movie.frame_numbers[start:stop])
         with torch.inference_mode():
-            photons_FHW = self._photons(counts_FHW)
+            photons_FHW = self._cut(self._photons(counts_FHW))
             window = torch.from_numpy(window_BT - first).to(self.compute.device)
             with torch.autocast(
                 photons_FHW.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"
@@ -101,10 +145,23 @@ class Localizer:
             emitters = decode(maps_B6HW, self.scaling, self.thresholds, self.network.cells_px[-1])
             columns = {}
             if self.uncertainty is not None:
-                columns = self.uncertainty.columns(emitters, movie.height, movie.width)
+                columns = self.uncertainty.columns(emitters, *photons_FHW.shape[-2:])
         frames = movie.frame_numbers[start:stop]
         table = EmitterTable.from_emitters(emitters, self.pixel_size, frames.tolist())
-        return table.with_columns(**columns).sorted()
+        return self._in_frame(table.with_columns(**columns)).sorted()
+
+    def _cut(self, photons_FHW: Tensor) -> Tensor:
+        """The region of frames."""
+        if self.roi is None:
+            return photons_FHW
+        return photons_FHW[:, self.roi.y0 : self.roi.y1, self.roi.x0 : self.roi.x1]
+
+    def _in_frame(self, table: EmitterTable) -> EmitterTable:
+        """Positions in the region as positions in the frame."""
+        if self.roi is None:
+            return table
+        x_nm, y_nm = self.pixel_size.to_nm(float(self.roi.x0), float(self.roi.y0))
+        return table.with_columns(x_nm=table.x_nm + x_nm, y_nm=table.y_nm + y_nm)
 
     def _maps(self, photons_FHW: Tensor, window_BT: Tensor) -> Tensor:
         """Maps (B, 6, H / cell, W / cell) of a block's windows."""

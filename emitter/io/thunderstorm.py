@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 from emitter.core.table import PRECISION_COLUMNS, EmitterTable
+from emitter.io.journal import Written
+
+_DIGITS = 4
 
 
 class TableWriter:
@@ -25,14 +28,22 @@ class TableWriter:
         path: name of the finished file.
         with_z: write ``z [nm]`` (a 3D table).
         with_precision: the tables have columns of precision.
+        after: what a partial file of before holds; what follows that there is cut off.
     """
 
-    def __init__(self, path: Path, with_z: bool, with_precision: bool = False) -> None:
+    def __init__(
+        self, path: Path, with_z: bool, with_precision: bool = False, after: Written | None = None
+    ) -> None:
         self.path = path
-        self.partial_path = path.with_name(path.name + ".partial")
-        self.n_rows = 0
+        self.partial_path = self.partial_of(path)
+        self.n_rows = after.n_rows if after is not None else 0
         self._with_z = with_z
         self._with_precision = with_precision
+        if after is not None and after.n_bytes > 0:
+            self._file = self.partial_path.open("r+", encoding="utf-8", newline="\n")
+            self._file.truncate(after.n_bytes)
+            self._file.seek(after.n_bytes)
+            return
         self._file = self.partial_path.open("w", encoding="utf-8", newline="\n")
         none = EmitterTable.empty()
         if with_precision:
@@ -40,12 +51,29 @@ class TableWriter:
         names = self._columns(none)
         self._file.write(",".join(f'"{name}"' for name in names) + "\n")
 
-    def write(self, table: EmitterTable) -> None:
-        """Append the rows of a table, in the order given."""
-        columns = self._columns(table)
-        pd.DataFrame(columns).to_csv(self._file, header=False, index=False, float_format="%.4f", na_rep="NaN")
+    @staticmethod
+    def partial_of(path: Path) -> Path:
+        """The name of a table while it grows."""
+        return path.with_name(path.name + ".partial")
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all that is written."""
+        return self._file.tell()
+
+    def write(self, table: EmitterTable) -> EmitterTable:
+        """Append the rows of a table, in the order given; the table as the file has it, to so many digits."""
+        rounded = {
+            name: column if name == "frame" else column.round(_DIGITS)
+            for name, column in table.columns().items()
+        }
+        table = EmitterTable(**rounded)
+        pd.DataFrame(self._columns(table)).to_csv(
+            self._file, header=False, index=False, float_format=f"%.{_DIGITS}f", na_rep="NaN"
+        )
         self._file.flush()
         self.n_rows += len(table)
+        return table
 
     def _columns(self, table: EmitterTable) -> dict[str, np.ndarray]:
         """The file's columns, in order."""

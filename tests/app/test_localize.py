@@ -19,7 +19,9 @@ from emitter.core.channels import Scaling
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError, SettingsError
 from emitter.inference.bundle import KEY, Bundle
+from emitter.inference.localizer import Localizer
 from emitter.inference.uncertainty import Correction
+from emitter.io.journal import Journal
 from emitter.io.tables import read_table
 from emitter.models.network import EmitterNetwork, InputScaling
 from emitter.models.settings import VarSettings
@@ -82,7 +84,7 @@ def movie_at(path: Path, n_frames: int = 12) -> Path:
 
 def settings(tmp_path: Path, **changes: Any) -> Settings:
     given = {
-        "checkpoint": tmp_path / "x.ckpt",
+        "checkpoint": Path(__file__),  # any file: what it holds is patched
         "movie": str(tmp_path / "movie.tif"),
         "output": tmp_path / "locs.csv",
     }
@@ -158,10 +160,76 @@ def test_interruption_keeps_what_was_found_and_says_where(
     marker.interrupt_after = 2
     with pytest.raises(KeyboardInterrupt):
         run(settings(tmp_path, batch_px=3 * 32 * 40))
-    assert files(tmp_path) == ["locs.csv.partial", "movie.tif"]
+    assert files(tmp_path) == ["locs.csv.partial", "locs.csv.partial.json", "movie.tif"]
     assert read_table(tmp_path / "locs.csv.partial").frame.tolist() == list(range(6))
     assert "6 emitters of the first 6 frames" in caplog.text
     assert "locs.csv.partial" in caplog.text
+
+
+@pytest.mark.parametrize("blocks_before", [1, 2, 3])
+@pytest.mark.parametrize("torn", [b"", b"13,14,1350.0000,3", b"13,14,1350.0000,350.0000\n"])
+def test_the_same_command_goes_on_and_ends_with_the_same_files(
+    tmp_path: Path, marker: Marker, blocks_before: int, torn: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(settings(tmp_path, output=whole / "locs.csv", batch_px=3 * 32 * 40))
+    marker.interrupt_after = blocks_before
+    chosen = settings(tmp_path, output=parts / "locs.csv", batch_px=3 * 32 * 40)
+    with pytest.raises(KeyboardInterrupt):
+        run(chosen)
+    with (parts / "locs.csv.partial").open("ab") as file:  # as a kill in the middle of a write leaves it
+        file.write(torn)
+    marker.interrupt_after = None
+    asked: list[range] = []
+    real = Localizer.tables
+    monkeypatch.setattr(
+        Localizer, "tables", lambda self, movie, places: asked.append(places) or real(self, movie, places)
+    )
+    result = run(chosen)
+    assert asked == [range(3 * blocks_before, 12)]  # what was done is not done again
+    assert (result["n_frames"], result["n_emitters"]) == (12, 12)
+    assert files(parts) == ["locs.csv", "locs.png"]
+    for name in files(parts):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_another_job_does_not_go_on_with_what_is_there(tmp_path: Path, marker: Marker) -> None:
+    movie_at(tmp_path / "movie.tif")
+    marker.interrupt_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path, batch_px=3 * 32 * 40))
+    marker.interrupt_after = None
+    before = (tmp_path / "locs.csv.partial").read_bytes()
+    for changes in ({"threshold": 0.9}, {"frames": (0, 10)}, {"movie": str(tmp_path / "other.tif")}):
+        frames = tifffile.imread(tmp_path / "movie.tif")
+        frames[0, 5, 5] += 1
+        tifffile.imwrite(tmp_path / "other.tif", frames)
+        with pytest.raises(EmitterError, match="was begun with another movie, checkpoint or setting"):
+            run(settings(tmp_path, batch_px=3 * 32 * 40, **changes))
+        assert (tmp_path / "locs.csv.partial").read_bytes() == before
+    (tmp_path / "locs.csv.partial").write_text("lost")  # shorter than the journal says: from the beginning
+    assert run(settings(tmp_path, batch_px=3 * 32 * 40))["n_emitters"] == 12
+
+
+def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "locs.csv.partial").write_text("id")
+    (tmp_path / "locs.csv.partial.json").write_text("{")
+    with pytest.raises(EmitterError, match="cannot be read"):
+        Journal(tmp_path / "locs.csv.partial", "job").read()
+
+
+def test_a_range_of_frames_is_the_rows_of_the_whole_movie(tmp_path: Path, marker: Marker) -> None:
+    movie_at(tmp_path / "movie.tif")
+    run(settings(tmp_path))
+    whole = read_table(tmp_path / "locs.csv")
+    assert run(settings(tmp_path, frames=(4, 9)))["n_frames"] == 6
+    part = read_table(tmp_path / "locs.csv")
+    inside = whole.select((whole.frame >= 4) & (whole.frame <= 9))
+    for name, column in part.columns().items():
+        np.testing.assert_array_equal(column, inside.columns()[name])
+    with pytest.raises(EmitterError, match=r"frames is \[12,20\].*has the frames 0 to 11"):
+        run(settings(tmp_path, frames=(12, 20)))
 
 
 def test_dax_without_inf_takes_its_frame_size_from_the_settings(tmp_path: Path, marker: Marker) -> None:
@@ -210,6 +278,8 @@ def test_overrides_reach_the_camera_and_the_thresholds(tmp_path: Path, marker: M
         ({"superres_nm": -1.0}, "superres_nm"),
         ({"batch_px": 3}, "batch_px"),
         ({"frame_size_px": (0, 40)}, "frame_size_px"),
+        ({"frames": (5, 2)}, "frames"),
+        ({"roi": (5, 0, 5, 9)}, "roi"),
     ],
 )
 def test_settings_out_of_range(tmp_path: Path, changes: dict[str, Any], match: str) -> None:

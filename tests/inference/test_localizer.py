@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.inference.checks import check_sample
-from emitter.inference.localizer import Compute, Localizer, windows
+from emitter.inference.localizer import Compute, Localizer, Region, windows
 from emitter.io.movie import ArrayMovie
 from emitter.io.movies import open_movie
 
@@ -267,3 +267,36 @@ def test_nothing_found_is_an_empty_table() -> None:
 def test_settings_out_of_range() -> None:
     with pytest.raises(SettingsError, match="batch_px"):
         Compute(batch_px=10)
+
+
+@pytest.mark.parametrize("roi", [Region(0, 0, 50, 30), Region(8, 4, 31, 20), Region(41, 20, 50, 30)])
+def test_a_region_is_the_movie_cropped_by_hand_with_the_frames_coordinates(roi: Region) -> None:
+    rng = np.random.default_rng(5)
+    places = [(int(f), int(r), int(c)) for f, r, c in rng.integers(0, (7, 30, 50), (60, 3))]
+    frames = movie_of(places)
+    found = EmitterTable.concatenate(
+        table for _, table in replace(localizer(), roi=roi).tables(open_movie(frames))
+    )
+    cropped = whole_table(frames[:, roi.y0 : roi.y1, roi.x0 : roi.x1])
+    assert len(found) == len(cropped) > 0
+    np.testing.assert_allclose(found.x_nm, cropped.x_nm + roi.x0 * PIXEL.x_nm)
+    np.testing.assert_allclose(found.y_nm, cropped.y_nm + roi.y0 * PIXEL.y_nm)
+    np.testing.assert_array_equal(found.frame, cropped.frame)
+
+
+def test_a_region_outside_of_the_frame_is_refused() -> None:
+    with pytest.raises(EmitterError, match="roi ends at column 51 and row 30"):
+        list(replace(localizer(), roi=Region(0, 0, 51, 30)).tables(open_movie(movie_of([]))))
+    with pytest.raises(EmitterError, match="at least 8×8"):
+        list(replace(localizer(), roi=Region(0, 0, 7, 30)).tables(open_movie(movie_of([(1, 3, 3)]))))
+
+
+def test_frames_of_a_range_see_their_neighbours_outside_of_it() -> None:
+    frames = movie_of([(1, 5, 5), (2, 5, 5), (3, 5, 5), (4, 5, 5)])
+    whole = whole_table(frames)
+    part = EmitterTable.concatenate(
+        table for _, table in localizer(1500).tables(open_movie(frames), range(2, 4))
+    )
+    inside = whole.select((whole.frame >= 2) & (whole.frame < 4))
+    for name, column in part.columns().items():
+        np.testing.assert_array_equal(column, inside.columns()[name])

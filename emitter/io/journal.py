@@ -1,0 +1,64 @@
+"""How far a table that is being written has come, so that who was interrupted goes on there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from emitter.core.errors import EmitterError
+from emitter.io.files import replacing
+
+
+@dataclass(frozen=True)
+class Written:
+    """What of a job is in the partial table: ``n_frames`` of the movie, ``n_rows`` and ``n_bytes`` of the file."""
+
+    n_frames: int = 0
+    n_rows: int = 0
+    n_bytes: int = 0
+
+
+class Journal:
+    """Beside a partial table, ``<partial>.json``: the job that writes it and what of it is done.
+
+    Args:
+        partial: the table that grows.
+        job: a fingerprint of all that the table follows from.
+    """
+
+    def __init__(self, partial: Path, job: str) -> None:
+        self.partial = partial
+        self.path = partial.with_name(partial.name + ".json")
+        self.job = job
+
+    def read(self) -> Written:
+        """What was done before; nothing where no job was begun, or where its table lost what the journal says.
+
+        Raises:
+            EmitterError: when another job was begun there.
+        """
+        if not self.path.is_file() or not self.partial.is_file():
+            return Written()
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            job, written = kept["job"], Written(**kept["written"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise EmitterError(
+                f"{self.path} cannot be read ({error}): remove it and {self.partial} to begin anew"
+            ) from error
+        if job != self.job:
+            raise EmitterError(
+                f"{self.partial} was begun with another movie, checkpoint or setting: give what it was begun with to "
+                f"go on, or remove it and {self.path.name} to begin anew, or give another output="
+            )
+        return written if self.partial.stat().st_size >= written.n_bytes else Written()
+
+    def write(self, written: Written) -> None:
+        """Note what is done, whole or not at all."""
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps({"job": self.job, "written": asdict(written)}), encoding="utf-8")
+
+    def remove(self) -> None:
+        """The job is done, or there is nothing to go on with."""
+        self.path.unlink(missing_ok=True)
