@@ -44,7 +44,9 @@ def photon_transfer(frames_THW: np.ndarray, runs: Sequence[slice]) -> PhotonTran
     residual, level, sorter = _residuals(frames_THW, runs)
     order = np.argsort(sorter)
     level, residual = level[order], residual[order]
-    cuts = (np.r_[0, np.linspace(0.04, 0.92, _LEVELS - 6), 0.95, 0.97, 0.985, 0.993, 0.997, 1] * len(level)).astype(int)
+    cuts = (
+        np.r_[0, np.linspace(0.04, 0.92, _LEVELS - 6), 0.95, 0.97, 0.985, 0.993, 0.997, 1] * len(level)
+    ).astype(int)
     pieces = [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b - a >= 30]
     mean_L = np.array([level[one].mean() for one in pieces])
     variance_L = np.array([(residual[one] ** 2).mean() for one in pieces])

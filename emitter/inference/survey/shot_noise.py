@@ -52,6 +52,19 @@ class Priors:
     defocus: float
     misfit: float
 
+    @property
+    def width_px(self) -> float:
+        """Mean √(σx σy) over the depths that are seen; of a 2D PSF its σ."""
+        x_Z, y_Z = self.variances_px2()
+        return float(((x_Z * y_Z) ** 0.25).mean())
+
+    def variances_px2(self) -> tuple[np.ndarray, np.ndarray]:
+        """σx² and σy² at depths spread evenly over those that are seen, (Z,) each."""
+        x_Z, y_Z = (
+            self.sigma_px**2 * (1 + (self.defocus * (_DEPTH_NODES + side * _FOCUS)) ** 2) for side in (-1, 1)
+        )
+        return x_Z, y_Z
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -71,15 +84,17 @@ class Histogram:
     table_FV: np.ndarray
 
     @classmethod
-    def of(cls, frames_THW: np.ndarray, scale_px: float, excess: float, amplified: bool) -> Histogram:
-        """Args: frames in photons; ``excess``: variance per photon of the camera's noise."""
+    def of(
+        cls, frames_THW: np.ndarray, scale_px: float, excess: float, amplified: bool, noise_variance: float
+    ) -> Histogram:
+        """Args as of ``fit_priors``."""
         smooth = smoothed(frames_THW, scale_px)
         power = kernel_power(scale_px)
         # shot noise has the third cumulant e · v, one with an EMCCD's gain (Gamma distributed) 1.5 e · v
         skew = kernel_power(scale_px, 3) * excess * (1.5 if amplified else 1.0)
         low, middle, top = np.quantile(smooth, (0.001, 0.16, 0.9999))
-        sd = max(np.quantile(smooth, 0.3) - low, 1e-3) / 2.5
-        step = max(sd / 3, (top - low) / 3000)
+        sd = min(np.sqrt(noise_variance * power), max(np.quantile(smooth, 0.3) - low, 1e-3) / 2.5)
+        step = max(sd / 2, (top - low) / 3000)
         start = low - 4 * sd
         used = int((smooth.max() - start) / step) + 2
         used = min(used, int((1.5 * top - start - 0.5 * middle) / step) + 2)
@@ -93,7 +108,18 @@ class Histogram:
         u_V = np.sqrt(edges_V[1:] * edges_V[:-1])
         exponent = (1j * t_F - t_F**2 * excess * power / 2)[:, None] * u_V
         return cls(
-            scale_px, power, skew, start, step, size, group, np.bincount(group, counts), t_F, u_V, edges_V, np.expm1(exponent)
+            scale_px,
+            power,
+            skew,
+            start,
+            step,
+            size,
+            group,
+            np.bincount(group, counts),
+            t_F,
+            u_V,
+            edges_V,
+            np.expm1(exponent),
         )
 
     def model(self, priors: Priors, lifetime_frames: float | None) -> np.ndarray:
@@ -110,15 +136,18 @@ class Histogram:
         """Spots per pixel that give more than each edge, (V + 1,)."""
         photons_A, share_A = _photons(priors.flux_mean, priors.flux_std, lifetime_frames)
         extra = _PIXEL_VARIANCE + self.scale_px**2
-        variance_x_Z, variance_y_Z = (
-            priors.sigma_px**2 * (1 + (priors.defocus * (_DEPTH_NODES + side * _FOCUS)) ** 2) + extra
-            for side in (-1, 1)
-        )
+        variance_x_Z, variance_y_Z = (one_Z + extra for one_Z in priors.variances_px2())
         area_Z = 2 * np.pi * np.sqrt(variance_x_Z * variance_y_Z)
         log_peak_AZ = np.log(photons_A)[:, None] - np.log(area_Z)
         above = np.maximum(log_peak_AZ[..., None] - np.log(self.edges_V), 0)
         pixels_V: np.ndarray = np.einsum("a,z,azv->v", share_A, area_Z / len(area_Z), above)
         return priors.density_px * pixels_V
+
+    def levels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean value of the groups and how wide they are, photons, (G,) each."""
+        centre = self.start + self.step * (np.arange(self.size) + 0.5)
+        bins_G = np.bincount(self.group_of_bin)
+        return np.bincount(self.group_of_bin, centre) / bins_G, bins_G * self.step
 
     def residuals(self, priors: Priors, lifetime_frames: float | None) -> np.ndarray:
         """Differences of the square roots of the counts in standard deviations, (G,)."""
@@ -160,7 +189,11 @@ def kernel_power(scale_px: float, power: int = 2) -> float:
 
 
 def fit_priors(
-    frames_THW: np.ndarray, excess: float, amplified: bool, noise_variance: float, lifetime_frames: float | None
+    frames_THW: np.ndarray,
+    excess: float,
+    amplified: bool,
+    noise_variance: float,
+    lifetime_frames: float | None,
 ) -> Priors:
     """Density, photons, width and background of frames in photons.
 
@@ -170,13 +203,17 @@ def fit_priors(
         noise_variance: of a pixel of the background, photons², to begin with.
         lifetime_frames: mean on-time; None: every emitter is on for whole frames.
     """
-    histograms = [Histogram.of(frames_THW, scale, excess, amplified) for scale in SCALES_PX]
+    histograms = [Histogram.of(frames_THW, scale, excess, amplified, noise_variance) for scale in SCALES_PX]
     best: tuple[float, Priors] | None = None
     for sigma_px, defocus in ((1.3, 0.3), (1.0, 1.5), (1.9, 0.5)):
         start = _first_guess(frames_THW, noise_variance, sigma_px, lifetime_frames)
         fit = least_squares(
-            _misfits, np.r_[np.zeros(6), defocus], x_scale=[0.2, 0.2, 0.3, 0.3, 0.3, 0.2, 0.3], args=(start, histograms, lifetime_frames),
-            bounds=([-30, -2, -8, -4, -2.2, -1.2, 0], [30, 2, 5, 4, 1.0, 1.2, 3]), max_nfev=60,
+            _misfits,
+            np.r_[np.zeros(6), defocus],
+            x_scale=[0.2, 0.2, 0.3, 0.3, 0.3, 0.2, 0.3],
+            args=(start, histograms, lifetime_frames),
+            bounds=([-30, -2, -8, -4, -2.2, -1.2, 0], [30, 2, 5, 4, 1.0, 1.2, 3]),
+            max_nfev=60,
         )
         if best is None or fit.cost < best[0]:
             best = (fit.cost, _moved(start, fit.x, fit.cost))
@@ -198,7 +235,7 @@ def _moved(start: Priors, x: np.ndarray, misfit: float = 0.0) -> Priors:
     sigma_px = start.sigma_px * np.exp(x[5])
     flux_mean = start.flux_mean * np.exp(x[3])
     return Priors(
-        density_px=start.density_px * np.exp(x[2]),
+        density_px=float(start.density_px * np.exp(x[2])),
         flux_mean=flux_mean,
         flux_std=0.4 * flux_mean * np.exp(x[4]),
         background=start.background + x[0] * np.sqrt(start.noise_variance),
