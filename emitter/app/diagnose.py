@@ -18,7 +18,7 @@ from rich.table import Table
 from emitter.app.schema import to_plain
 from emitter.core.errors import require
 from emitter.inference.bundle import Bundle, load_bundle
-from emitter.inference.survey.frames import Sampled, sample_frames
+from emitter.inference.survey.frames import RUN_FRAMES, Sampled, sample_frames
 from emitter.inference.survey.shot_noise import SCALES_PX, Histogram
 from emitter.inference.survey.suggestions import number, simulation_overrides, training_density
 from emitter.inference.survey.survey import Survey, survey
@@ -93,7 +93,7 @@ def diagnose(
     found: Survey, camera: Camera, settings: CameraSettings, bundle: Bundle | None = None
 ) -> Diagnosis:
     """Everything that is said of a survey; ``settings`` are those that ``train.py`` would be given."""
-    check = check_camera(found, camera)
+    check = check_camera(found.transfer, camera)
     off_photons = check.baseline_off_adu / adu_per_photon(camera)
     sigma_nm = None
     if not found.is_3d:
@@ -102,7 +102,7 @@ def diagnose(
     if bundle is None:
         overrides = [*_camera_overrides(settings, check)]
     overrides += simulation_overrides(found, off_photons, sigma_nm)
-    fit = () if bundle is None else check_fit(found, check, bundle)
+    fit = () if bundle is None else check_fit(found, bundle)
     return Diagnosis(found, check, tuple(_prior_verdicts(found, off_photons)), fit, tuple(overrides))
 
 
@@ -152,7 +152,7 @@ def _prior_verdicts(found: Survey, off_photons: float) -> list[Verdict]:
         ),
         Verdict(
             "photons",
-            f"{priors.flux_mean:.3g} ± {priors.flux_std:.2g} per frame while on",
+            f"{number(priors.flux_mean)} ± {number(priors.flux_std, 2)} per frame while on",
             model,
             "the pixels are not distributed as those of such emitters are (filaments, an uneven background, another "
             "PSF): take these numbers as rough",
@@ -178,6 +178,12 @@ def _lifetime_words(found: Survey) -> tuple[str, bool, str]:
         return "cannot be told: no consecutive frames", False, "give simulation.lifetime_frames yourself"
     if lifetime is None:
         return "none: frames are independent, or emitters are on for much less than a frame", True, ""
+    if lifetime > RUN_FRAMES:
+        return (
+            f"about {lifetime:.2g} frames",
+            False,
+            "longer than the runs of frames that were read: take it as rough",
+        )
     return f"{lifetime:.2g} frames", True, ""
 
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, percentile_filter
 
 _QUANTILE = 0.25
 _SMOOTH_PX = 2.0
-MIN_FRAMES = 48  # for a map: with fewer, emitters would be in it
+MIN_FRAMES = 48  # with fewer, emitters are in the low quantile of many pixels
+_COARSE_PX = 4
 
 
 def background_map(frames_THW: np.ndarray) -> np.ndarray:
-    """Deviation of the background from its mean, photons, (H, W): a low quantile over time of the smoothed frames,
-    smoothed again over an eighth of the field; zeros where there are too few frames to tell it from emitters."""
-    if len(frames_THW) < MIN_FRAMES:
-        return np.zeros(frames_THW.shape[1:], dtype=np.float32)
+    """Deviation of the background from its mean, photons, (H, W): a low quantile over time of the smoothed frames (of
+    few frames, its low quantile over an eighth of the field as well), smoothed again over an eighth of the field."""
     smooth = gaussian_filter(frames_THW, (0, _SMOOTH_PX, _SMOOTH_PX), truncate=3.0)
     low_HW = np.quantile(smooth, _QUANTILE, axis=0)
     side = max(4.0, min(low_HW.shape) / 8)
+    if len(frames_THW) < MIN_FRAMES:
+        window = max(3, round(2 * side / _COARSE_PX))
+        coarse_HW = percentile_filter(low_HW[::_COARSE_PX, ::_COARSE_PX], 100 * _QUANTILE, window)
+        low_HW = np.kron(coarse_HW, np.ones((_COARSE_PX, _COARSE_PX)))[: low_HW.shape[0], : low_HW.shape[1]]
     wide_HW = gaussian_filter(low_HW, side, truncate=2.0)
     return np.asarray(wide_HW - wide_HW.mean(), dtype=np.float32)
 

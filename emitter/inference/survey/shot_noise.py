@@ -31,6 +31,7 @@ _MODEL_ERROR = 0.03  # of the model's own probabilities: real spots are not quit
 _FLUX_NODES = ndtri((np.arange(9) + 0.5) / 9)
 _FLUX_NODES /= _FLUX_NODES.std()
 _DEPTH_NODES = (np.arange(5) + 0.5) / 5
+_USUAL_CV = 0.4  # spread of the photons to begin with
 _FOCUS = 0.4  # foci of an astigmatic PSF at ± this share of the depth that is seen
 
 
@@ -236,13 +237,13 @@ def _moved(start: Priors, x: np.ndarray, misfit: float = 0.0) -> Priors:
     flux_mean = start.flux_mean * np.exp(x[3])
     return Priors(
         density_px=float(start.density_px * np.exp(x[2])),
-        flux_mean=flux_mean,
-        flux_std=0.4 * flux_mean * np.exp(x[4]),
-        background=start.background + x[0] * np.sqrt(start.noise_variance),
-        noise_variance=start.noise_variance * np.exp(x[1]),
-        sigma_px=sigma_px,
-        defocus=start.defocus + x[6],
-        misfit=misfit,
+        flux_mean=float(flux_mean),
+        flux_std=float(_USUAL_CV * flux_mean * np.exp(x[4])),
+        background=float(start.background + x[0] * np.sqrt(start.noise_variance)),
+        noise_variance=float(start.noise_variance * np.exp(x[1])),
+        sigma_px=float(sigma_px),
+        defocus=float(start.defocus + x[6]),
+        misfit=float(misfit),
     )
 
 
@@ -259,5 +260,7 @@ def _first_guess(
     fraction, share = fractions(lifetime_frames)
     one, two = float((fraction * share).sum()), float((fraction**2 * share).sum())
     area = 4 * np.pi * (sigma_px**2 + scale_px**2)
-    flux = variance * area / light * one / two / 1.16
-    return Priors(light / (flux * one), flux, 0.4 * flux, background, noise_variance, sigma_px, 0.0, 0.0)
+    flux = variance * area / light * one / two / (1 + _USUAL_CV**2)
+    return Priors(
+        light / (flux * one), flux, _USUAL_CV * flux, background, noise_variance, sigma_px, 0.0, 0.0
+    )

@@ -5,7 +5,7 @@ Shape suffixes: T frames, H rows, W columns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -72,7 +72,6 @@ def survey(sampled: Sampled, camera: Camera) -> Survey:
         if abs(priors.background - level) < 0.1 * np.sqrt(noise):
             break
         level = priors.background
-    priors = replace(priors, density_px=float(priors.density_px))
     return Survey(
         priors=priors,
         transfer=transfer,

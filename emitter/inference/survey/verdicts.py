@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from emitter.inference.bundle import Bundle
+from emitter.inference.survey.camera_noise import PhotonTransfer
 from emitter.inference.survey.survey import Survey
 from emitter.psf.base import PSF
 from emitter.simulation.camera import Camera
@@ -50,13 +51,12 @@ def adu_per_photon(camera: Camera) -> float:
     return camera.quantum_efficiency * gain / float(camera.e_per_adu.mean())
 
 
-def check_camera(survey: Survey, camera: Camera) -> CameraCheck:
+def check_camera(transfer: PhotonTransfer, camera: Camera) -> CameraCheck:
     """Hold the noise against the mean, as the camera's settings want it.
 
     Dark pixels whose noise is not that of their level say that the gain or the baseline is wrong; which, the slope of
     the noise over the mean says: it is that of the settings where only the baseline is wrong.
     """
-    transfer = survey.transfer
     per_photon = adu_per_photon(camera)
     rounding = _QUANTIZATION_ADU2 / per_photon**2
     excess = camera.excess_noise / camera.quantum_efficiency
@@ -72,7 +72,7 @@ def check_camera(survey: Survey, camera: Camera) -> CameraCheck:
     check = CameraCheck(noise_ratio, slope_ratio, photons_ratio, off_photons * per_photon, ())
     verdicts = (
         _baseline_verdict(check, camera, transfer.background, by_noise),
-        _gain_verdict(check, camera, survey),
+        _gain_verdict(check, camera, transfer),
     )
     return CameraCheck(noise_ratio, slope_ratio, photons_ratio, off_photons * per_photon, verdicts)
 
@@ -107,8 +107,8 @@ def _baseline_verdict(check: CameraCheck, camera: Camera, level: float, by_noise
     return Verdict("baseline", seen, False, advice)
 
 
-def _gain_verdict(check: CameraCheck, camera: Camera, survey: Survey) -> Verdict:
-    error = survey.transfer.slope_error / (camera.excess_noise / camera.quantum_efficiency)
+def _gain_verdict(check: CameraCheck, camera: Camera, transfer: PhotonTransfer) -> Verdict:
+    error = transfer.slope_error / (camera.excess_noise / camera.quantum_efficiency)
     seen = (
         f"noise of dark pixels {check.noise_ratio:.2f} × the settings', growing with the mean "
         f"{check.slope_ratio:.2f} ± {error:.2f} × as they say"
@@ -120,40 +120,42 @@ def _gain_verdict(check: CameraCheck, camera: Camera, survey: Survey) -> Verdict
     gain = f"camera.e_per_adu={float(camera.e_per_adu.mean()) / times:.3g}"
     if camera.em_gain is not None:
         gain += f" or camera.em_gain={camera.em_gain * times:.3g}"
-    elif 1.7 < times < 2.3:
+    elif 1.5 < times < 2.7:
         gain += ", or camera=emccd with its em_gain if it multiplies electrons (twice the noise)"
     return Verdict(
         "noise against mean", seen, False, f"the settings give about {words} photons: check {gain}"
     )
 
 
-def mean_width_px(psf: PSF, z_range_nm: tuple[float, float]) -> float:
-    """√(σx σy) of the Gaussian that is as peaked as the PSF (Σ h² = 1/(4π σx σy)), mean over the depths, pixels."""
+def widths_px(psf: PSF, z_range_nm: tuple[float, float]) -> tuple[float, float]:
+    """Narrowest and widest √(σx σy) over the depths, pixels, of the Gaussian that is as peaked as the PSF
+    (Σ h² = 1/(4π σx σy))."""
     z_nm_N = torch.linspace(*z_range_nm, 21)
     zero_N = torch.zeros_like(z_nm_N)
     patch_NPP = psf.patches(zero_N, zero_N, z_nm_N).numpy()
     patch_NPP = patch_NPP / patch_NPP.sum(axis=(1, 2), keepdims=True)
     variance_N = 1 / (4 * np.pi * (patch_NPP**2).sum(axis=(1, 2))) - _PIXEL_VARIANCE
-    return float(np.sqrt(np.maximum(variance_N, 0.01)).mean())
+    width_N = np.sqrt(np.maximum(variance_N, 0.01))
+    return float(width_N.min()), float(width_N.max())
 
 
-def check_fit(survey: Survey, check: CameraCheck, bundle: Bundle) -> tuple[Verdict, ...]:
-    """Whether a network fits the movie: baseline, background, photons, density, width in pixels."""
+def check_fit(survey: Survey, bundle: Bundle) -> tuple[Verdict, ...]:
+    """Whether a network fits the movie, besides its camera (``check_camera``)."""
     simulation, priors = bundle.simulation, survey.priors
-    baseline = check.verdicts[0]
     low_b, high_b = simulation.background
     flux = simulation.flux
     spread = flux.range if flux.distribution == "uniform" else (flux.mean - flux.std, flux.mean + flux.std)
     pixel_nm = math.sqrt(bundle.pixel_size.x_nm * bundle.pixel_size.y_nm)
-    width = mean_width_px(bundle.psf, simulation.z_range_nm)
+    narrow, wide = widths_px(bundle.psf, simulation.z_range_nm)
     width_verdict = _within(
         "PSF width in pixels",
         priors.width_px,
-        (width, width),
+        (narrow, wide),
         WIDTH_FACTOR,
         "px",
         f"check the pixel size ({pixel_nm:.4g} nm in the checkpoint; a movie with this PSF and other pixels would have "
-        f"{pixel_nm * width / max(priors.width_px, 1e-3):.3g} nm) and the PSF, and train for this microscope",
+        f"{pixel_nm * math.sqrt(narrow * wide) / max(priors.width_px, 1e-3):.3g} nm) and the "
+        "PSF, and train for this microscope",
     )
     density = _within(
         "density",
@@ -164,7 +166,6 @@ def check_fit(survey: Survey, check: CameraCheck, bundle: Bundle) -> tuple[Verdi
         "it is more crowded than anything that the network has seen, train with a higher simulation.density_per_um2",
     )
     return (
-        Verdict("baseline", baseline.seen, baseline.fine, baseline.advice),
         _within(
             "background",
             sum(survey.background) / 2,
