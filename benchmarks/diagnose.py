@@ -115,7 +115,7 @@ def main() -> None:
         blinking = f"{case.lifetime_frames} → {found.lifetime_frames and round(found.lifetime_frames, 2)}"
         print(
             f"{psf:11s} {camera:7s} {density:5.2f}   {case.background:8.1f} {case.flux:8.0f} {blinking:>12s} | {words}"
-            f" width {found.priors.width_px:.2f} px{' 3D' if found.is_3d else ''}"
+            f" width {found.priors.width_px:.2f} px{' 3D' if found.is_3d else ''} {found.spots.elongation or 0:.2f}"
         )
     for name, values in all_ratios.items():
         off = np.abs(np.array(values) - 1)

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.spatial import cKDTree
 
 _SMOOTH_PX = 1.2
-_THRESHOLD = 5.0  # noises of the smoothed frame
+_THRESHOLD = 6.0  # noises of the smoothed frame
 _RADIUS_PX = 5
 _ALONE_PX = 7.0
 _MAX_FITTED = 600

@@ -20,6 +20,7 @@ from emitter.simulation.camera import Camera
 _SCALE_PX = 1.0
 MIN_NOISE_VARIANCE = 1e-3
 ELONGATED = 0.15  # spread of ln(σx/σy) from which a PSF is astigmatic
+OVERLAPPED = 0.6  # and how much more where spots cover the whole frame: two in one are elongated as well
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Survey:
     def is_3d(self) -> bool:
         """Whether the spots are elongated to both sides."""
         elongation = self.spots.elongation
-        return elongation is not None and bool(elongation > ELONGATED)
+        covered = 2 * np.pi * self.priors.width_px**2 * self.priors.density_px
+        return elongation is not None and bool(elongation > ELONGATED + OVERLAPPED * covered)
 
 
 def survey(sampled: Sampled, camera: Camera) -> Survey:
