@@ -132,7 +132,8 @@ def _prior_verdicts(found: Survey, off_photons: float) -> list[Verdict]:
     low, high = (level + off_photons for level in found.background)
     low_density, high_density = training_density(found.density_per_um2)
     density = (
-        f"{found.density_per_um2:.3g} emitters/µm² seen per frame, the dim ones that are on for a part of it included; "
+        f"{found.density_per_um2:.3g} emitters/µm² seen per frame, the dim ones that are on for a part of it included "
+        f"({found.spots_per_um2:.2g} spots stand out); "
         f"train on {low_density:.2g} to {high_density:.2g}: crowded frames teach more, also of sparse ones"
     )
     few = priors.density_px < _MIN_DENSITY_PX
@@ -237,6 +238,7 @@ def _plain(diagnosis: Diagnosis) -> dict[str, Any]:
     verdicts = (*diagnosis.camera.verdicts, *diagnosis.priors, *diagnosis.fit)
     return {
         "density_per_um2": found.density_per_um2,
+        "spots_per_um2": found.spots_per_um2,
         "flux_mean": found.priors.flux_mean,
         "flux_std": found.priors.flux_std,
         "background": list(found.background),

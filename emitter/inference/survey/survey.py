@@ -28,6 +28,7 @@ class Survey:
     """What a movie shows.
 
     ``density_per_um2``: emitters seen per frame and µm², of which many are on for a part of the frame only;
+    ``spots_per_um2``: maxima that stand out, fewer than the emitters where these are dim or overlap;
     ``lifetime_frames``: None where none can be told, with ``consecutive`` saying whether there were neighbouring
     frames to tell it from; ``background``: lowest and highest photons per pixel.
     """
@@ -36,6 +37,7 @@ class Survey:
     transfer: PhotonTransfer
     spots: Spots = field(repr=False)
     density_per_um2: float
+    spots_per_um2: float
     lifetime_frames: float | None
     consecutive: bool
     background: tuple[float, float]
@@ -74,11 +76,13 @@ def survey(sampled: Sampled, camera: Camera) -> Survey:
         if abs(priors.background - level) < 0.1 * np.sqrt(noise):
             break
         level = priors.background
+    spots = find_spots(flat_THW, priors.background, priors.noise_variance, excess)
     return Survey(
         priors=priors,
         transfer=transfer,
-        spots=find_spots(flat_THW, priors.background, priors.noise_variance, excess),
+        spots=spots,
         density_per_um2=priors.density_px / camera.pixel_size.area_um2,
+        spots_per_um2=len(spots.frame_N) / (frames.size * camera.pixel_size.area_um2),
         lifetime_frames=lifetime,
         consecutive=len(covariance_K) > 1,
         background=background_range(priors.background, map_HW, frames, runs),
