@@ -18,7 +18,7 @@ from rich.table import Table
 from emitter.app.schema import to_plain
 from emitter.core.errors import require
 from emitter.inference.bundle import Bundle, load_bundle
-from emitter.inference.survey.frames import RUN_FRAMES, Sampled, sample_frames
+from emitter.inference.survey.frames import Sampled, sample_frames
 from emitter.inference.survey.shot_noise import SCALES_PX, Histogram
 from emitter.inference.survey.suggestions import number, simulation_overrides, training_density
 from emitter.inference.survey.survey import Survey, survey
@@ -175,11 +175,11 @@ def _psf_words(found: Survey) -> str:
 
 def _lifetime_words(found: Survey) -> tuple[str, bool, str]:
     lifetime = found.lifetime_frames
-    if not found.consecutive:
+    if found.run_frames < 2:
         return "cannot be told: no consecutive frames", False, "give simulation.lifetime_frames yourself"
     if lifetime is None:
         return "none: frames are independent, or emitters are on for much less than a frame", True, ""
-    if lifetime > RUN_FRAMES:
+    if lifetime > found.run_frames:
         return (
             f"about {lifetime:.2g} frames",
             False,

@@ -40,7 +40,7 @@ def simulation_overrides(survey: Survey, background_off: float, sigma_nm: float 
         f"simulation.flux.std={number(priors.flux_std)}",
         f"simulation.background={_listed(low / _BACKGROUND_MARGIN, high * _BACKGROUND_MARGIN)}",
     ]
-    if survey.consecutive:
+    if survey.run_frames > 1:
         overrides.append(f"simulation.lifetime_frames={'null' if lifetime is None else number(lifetime, 2)}")
     if sigma_nm is not None:
         overrides += ["simulation.z_range_nm=[0,0]", "psf=gaussian", f"psf.sigma_nm={number(sigma_nm)}"]

@@ -29,8 +29,8 @@ class Survey:
 
     ``density_per_um2``: emitters seen per frame and µm², of which many are on for a part of the frame only;
     ``spots_per_um2``: maxima that stand out, fewer than the emitters where these are dim or overlap;
-    ``lifetime_frames``: None where none can be told, with ``consecutive`` saying whether there were neighbouring
-    frames to tell it from; ``background``: lowest and highest photons per pixel.
+    ``lifetime_frames``: None where none can be told, ``run_frames``: consecutive frames that there
+    were to tell it from; ``background``: lowest and highest photons per pixel.
     """
 
     priors: Priors
@@ -39,7 +39,7 @@ class Survey:
     density_per_um2: float
     spots_per_um2: float
     lifetime_frames: float | None
-    consecutive: bool
+    run_frames: int
     background: tuple[float, float]
     n_frames: int
 
@@ -84,7 +84,7 @@ def survey(sampled: Sampled, camera: Camera) -> Survey:
         density_per_um2=priors.density_px / camera.pixel_size.area_um2,
         spots_per_um2=len(spots.frame_N) / (frames.size * camera.pixel_size.area_um2),
         lifetime_frames=lifetime,
-        consecutive=len(covariance_K) > 1,
+        run_frames=max(run.stop - run.start for run in runs),
         background=background_range(priors.background, map_HW, frames, runs),
         n_frames=len(frames),
     )

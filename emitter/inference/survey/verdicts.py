@@ -114,7 +114,12 @@ def _gain_verdict(check: CameraCheck, camera: Camera, transfer: PhotonTransfer) 
         f"{check.slope_ratio:.2f} ± {error:.2f} × as they say"
     )
     if check.photons_ratio == 1.0:
-        return Verdict("noise against mean", seen, True)
+        off = abs(math.log(max(check.slope_ratio, 1e-3)))
+        fine = off < math.log(2) or abs(check.slope_ratio - 1) < 3 * error
+        advice = (
+            "the noise grows otherwise than the settings say: check camera.e_per_adu, camera.em_gain and kind"
+        )
+        return Verdict("noise against mean", seen, fine, "" if fine else advice)
     times = check.photons_ratio
     words = f"{times:.2g} times too many" if times > 1 else f"{1 / times:.2g} times too few"
     gain = f"camera.e_per_adu={float(camera.e_per_adu.mean()) / times:.3g}"
