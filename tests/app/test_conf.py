@@ -25,6 +25,7 @@ WHAT_ONLY_THE_USER_KNOWS = {
     "evaluate": ["localizations=a.csv", "truth=b.csv", "output=a"],
     "simulate": ["output=a.tif"],
     "export": ["checkpoint=a.ckpt", "output=a.onnx"],
+    "diagnose": ["movie=a.tif"],
 }
 PROGRAMS = tuple(WHAT_ONLY_THE_USER_KNOWS)
 

@@ -1,0 +1,4 @@
+from emitter.app.programs import diagnose
+
+if __name__ == "__main__":
+    diagnose()

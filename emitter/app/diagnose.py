@@ -1,0 +1,254 @@
+"""Look at a movie before any training: the camera, the priors, and whether a trained network fits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich import get_console
+from rich.progress import Progress
+from rich.table import Table
+
+from emitter.app.schema import to_plain
+from emitter.core.errors import require
+from emitter.inference.bundle import Bundle, load_bundle
+from emitter.inference.survey.frames import Sampled, sample_frames
+from emitter.inference.survey.shot_noise import SCALES_PX, Histogram
+from emitter.inference.survey.suggestions import number, simulation_overrides, training_density
+from emitter.inference.survey.survey import Survey, survey
+from emitter.inference.survey.verdicts import CameraCheck, Verdict, adu_per_photon, check_camera, check_fit
+from emitter.io.files import prepare_output, replacing
+from emitter.io.movies import open_movie
+from emitter.plots.diagnosis import DiagnosisData, plot_diagnosis
+from emitter.simulation.camera import Camera, CameraSettings
+
+log = logging.getLogger(__name__)
+
+_BAD_MISFIT = 400.0  # of the pixels' distribution; movies of the simulation stay below 200
+_MIN_DENSITY_PX = 2e-5  # below it, next to nothing was seen
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What conf/diagnose.yaml says; its comments explain every key."""
+
+    camera: CameraSettings
+    movie: str
+    checkpoint: Path | None = None
+    output: Path | None = None
+    frame_size_px: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.frame_size_px is None or min(self.frame_size_px) >= 1,
+            f"frame_size_px is {self.frame_size_px}: give [rows, columns] of the .dax movie's frames",
+        )
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The survey, the verdicts on camera, priors and checkpoint, and the settings of train.py."""
+
+    survey: Survey
+    camera: CameraCheck
+    priors: tuple[Verdict, ...]
+    fit: tuple[Verdict, ...]
+    overrides: tuple[str, ...]
+
+
+def run(settings: Settings) -> Diagnosis:
+    """Diagnose; a table and the overrides on the terminal, and with ``output`` a figure and a json.
+
+    Raises:
+        EmitterError: a movie or a checkpoint that cannot be used, or an output that cannot be written.
+    """
+    figure = None if settings.output is None else prepare_output(settings.output / "diagnosis.png")
+    bundle = None if settings.checkpoint is None else load_bundle(settings.checkpoint)
+    camera = Camera.build(settings.camera) if bundle is None else bundle.camera.to("cpu")
+    with open_movie(settings.movie, settings.frame_size_px) as movie, Progress(transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        sampled = sample_frames(
+            movie, camera, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+        task = bar.add_task("estimating", total=None)
+        found = survey(sampled, camera)
+    diagnosis = diagnose(found, camera, settings.camera, bundle)
+    _show(diagnosis, settings)
+    if figure is not None:
+        with replacing(figure) as temporary:
+            plot_diagnosis(_to_draw(found, sampled, camera), temporary)
+        with replacing(figure.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps(_plain(diagnosis), indent=2) + "\n")
+        log.info("wrote %s and %s", figure, figure.with_suffix(".json"))
+    return diagnosis
+
+
+def diagnose(
+    found: Survey, camera: Camera, settings: CameraSettings, bundle: Bundle | None = None
+) -> Diagnosis:
+    """Everything that is said of a survey; ``settings`` are those that ``train.py`` would be given."""
+    check = check_camera(found.transfer, camera)
+    off_photons = check.baseline_off_adu / adu_per_photon(camera)
+    sigma_nm = None
+    if not found.is_3d:
+        sigma_nm = found.priors.width_px * math.sqrt(camera.pixel_size.x_nm * camera.pixel_size.y_nm)
+    overrides: list[str] = []
+    if bundle is None:
+        overrides = [*_camera_overrides(settings, check)]
+    overrides += simulation_overrides(found, off_photons, sigma_nm)
+    fit = () if bundle is None else check_fit(found, bundle)
+    return Diagnosis(found, check, tuple(_prior_verdicts(found, off_photons)), fit, tuple(overrides))
+
+
+def _camera_overrides(settings: CameraSettings, check: CameraCheck) -> list[str]:
+    """The camera in full, so that the line stands alone; the baseline is the one that the movie speaks for."""
+    given = to_plain(settings)
+    better = settings.baseline_adu - check.baseline_off_adu
+    if check.baseline_off_adu != 0 and settings.calibration is None and better >= 0:
+        given["baseline_adu"] = float(number(better, 4))
+    kind = given.pop("kind")
+    values = {key: value for key, value in given.items() if value is not None and value is not False}
+    if kind == "ideal":
+        values = {"pixel_size_nm": given["pixel_size_nm"]}
+    return [f"camera={kind}", *(f"camera.{key}={_worded(value)}" for key, value in values.items())]
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(_worded(one) for one in value)}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.10g}" if isinstance(value, float | int) else str(value)
+
+
+def _prior_verdicts(found: Survey, off_photons: float) -> list[Verdict]:
+    priors = found.priors
+    low, high = (level + off_photons for level in found.background)
+    low_density, high_density = training_density(found.density_per_um2)
+    density = (
+        f"{found.density_per_um2:.3g} emitters/µm² seen per frame, the dim ones that are on for a part of it included "
+        f"({found.spots_per_um2:.2g} spots stand out); "
+        f"train on {low_density:.2g} to {high_density:.2g}: crowded frames teach more, also of sparse ones"
+    )
+    few = priors.density_px < _MIN_DENSITY_PX
+    model = priors.misfit < _BAD_MISFIT
+    return [
+        Verdict(
+            "background",
+            f"{low:.3g} to {high:.3g} photons per pixel",
+            high > 0,
+            "no light above the baseline",
+        ),
+        Verdict(
+            "density",
+            density,
+            not few,
+            "next to no emitters: nothing can be said of photons and width either",
+        ),
+        Verdict(
+            "photons",
+            f"{number(priors.flux_mean)} ± {number(priors.flux_std, 2)} per frame while on",
+            model,
+            "the pixels are not distributed as those of such emitters are (filaments, an uneven background, another "
+            "PSF): take these numbers as rough",
+        ),
+        Verdict("PSF", _psf_words(found), True),
+        Verdict("lifetime", *_lifetime_words(found)),
+    ]
+
+
+def _psf_words(found: Survey) -> str:
+    width = f"{found.priors.width_px:.3g} px wide (σ)"
+    elongation = found.spots.elongation
+    if elongation is None:
+        return f"{width}; too few spots stand alone to tell whether it is round"
+    if found.is_3d:
+        return f"{width} in the mean, elongated to both sides: a 3D PSF, calibrate it on beads (calibrate.py)"
+    return f"{width}, round"
+
+
+def _lifetime_words(found: Survey) -> tuple[str, bool, str]:
+    lifetime = found.lifetime_frames
+    if found.run_frames < 2:
+        return "cannot be told: no consecutive frames", False, "give simulation.lifetime_frames yourself"
+    if lifetime is None:
+        return "none: frames are independent, or emitters are on for much less than a frame", True, ""
+    if lifetime > found.run_frames:
+        return (
+            f"about {lifetime:.2g} frames",
+            False,
+            "longer than the runs of frames that were read: take it as rough",
+        )
+    return f"{lifetime:.2g} frames", True, ""
+
+
+def _show(diagnosis: Diagnosis, settings: Settings) -> None:
+    console = get_console()
+    camera = f"the checkpoint's ({settings.checkpoint})" if settings.checkpoint else settings.camera.kind
+    table = Table(
+        title=f"{settings.movie}: {diagnosis.survey.n_frames} frames, camera {camera}", title_justify="left"
+    )
+    for name in ("", "seen", "verdict"):
+        table.add_column(name, overflow="fold")
+    for verdicts in (diagnosis.camera.verdicts, diagnosis.priors, diagnosis.fit):
+        for one in verdicts:
+            verdict = "ok" if one.fine else one.advice
+            table.add_row(one.what, one.seen, verdict, style=None if one.fine else "bold yellow")
+        table.add_section()
+    console.print(table)
+    console.print("settings for train.py (add experiment=NAME before them):")
+    console.print(" ".join(diagnosis.overrides), soft_wrap=True, markup=False, highlight=False)
+
+
+def _to_draw(found: Survey, sampled: Sampled, camera: Camera) -> DiagnosisData:
+    spots = found.spots
+    frames = sampled.photons_THW
+    shown = int(np.bincount(spots.frame_N, minlength=len(frames)).argmax())
+    here = spots.frame_N == shown
+    zero, one = (float(camera.mean_noise_variance(torch.tensor(level))) for level in (0.0, 1.0))
+    excess = camera.excess_noise / camera.quantum_efficiency
+    histogram = Histogram.of(
+        frames, SCALES_PX[0], excess, camera.em_gain is not None, found.priors.noise_variance
+    )
+    level_G, width_G = histogram.levels()
+    return DiagnosisData(
+        mean_L=found.transfer.mean_L,
+        variance_L=found.transfer.variance_L,
+        expected=(zero, one - zero),
+        frame_HW=frames[shown],
+        x_px_N=spots.x_px_N[here],
+        y_px_N=spots.y_px_N[here],
+        photons_M=spots.photons_M,
+        sigma_x_px_M=spots.sigma_x_px_M,
+        sigma_y_px_M=spots.sigma_y_px_M,
+        level_G=level_G,
+        observed_G=histogram.counts_G / width_G,
+        modelled_G=histogram.model(found.priors, found.lifetime_frames) / width_G,
+    )
+
+
+def _plain(diagnosis: Diagnosis) -> dict[str, Any]:
+    found = diagnosis.survey
+    verdicts = (*diagnosis.camera.verdicts, *diagnosis.priors, *diagnosis.fit)
+    return {
+        "density_per_um2": found.density_per_um2,
+        "spots_per_um2": found.spots_per_um2,
+        "flux_mean": found.priors.flux_mean,
+        "flux_std": found.priors.flux_std,
+        "background": list(found.background),
+        "lifetime_frames": found.lifetime_frames,
+        "width_px": found.priors.width_px,
+        "is_3d": found.is_3d,
+        "noise_ratio": diagnosis.camera.noise_ratio,
+        "slope_ratio": diagnosis.camera.slope_ratio,
+        "baseline_off_adu": diagnosis.camera.baseline_off_adu,
+        "photons_ratio": diagnosis.camera.photons_ratio,
+        "verdicts": [to_plain(one) for one in verdicts],
+        "overrides": list(diagnosis.overrides),
+    }

@@ -1,0 +1,266 @@
+"""Density, photons, width and background from the distribution of smoothed pixels: emitters need not be told apart.
+
+Emitters at random places make the value of a pixel a compound Poisson variable, whose characteristic function is known
+exactly at every density ("shot noise"; Rice, Bell System Technical Journal 1944; in microscopy "photon counting
+histograms", Chen et al., Biophysical Journal 1999):
+
+    log φ(t) = i t b − t² v/2 + ∫ n(u) (exp(i t u − t² e u/2) − 1) du
+
+with the background b, the noise's variance v there and the further variance e per photon of an emitter's own noise. A
+Gaussian spot of a photons that covers A = 2π σx σy pixels gives more than u on A ln(a / (A u)) pixels, so that only the
+product of its widths matters. Frames smoothed by a wide and a narrow kernel tell photons from width.
+
+Shape suffixes: V values, F frequencies, A photons of an emitter, Z widths, G groups of values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.fft import irfft, next_fast_len
+from scipy.ndimage import gaussian_filter
+from scipy.optimize import least_squares
+from scipy.special import ndtri
+
+from emitter.inference.survey.blinking import fractions
+
+SCALES_PX = (1.0, 2.0, 3.5)  # kernels' standard deviations
+_PIXEL_VARIANCE = 1 / 12  # that integration over a pixel adds to a spot's
+_MODEL_ERROR = 0.03  # of the model's own probabilities: real spots are not quite Gaussian
+_FLUX_NODES = ndtri((np.arange(9) + 0.5) / 9)
+_FLUX_NODES /= _FLUX_NODES.std()
+_DEPTH_NODES = (np.arange(5) + 0.5) / 5
+_USUAL_CV = 0.4  # spread of the photons to begin with
+_FOCUS = 0.4  # foci of an astigmatic PSF at ± this share of the depth that is seen
+
+
+@dataclass(frozen=True)
+class Priors:
+    """What the distribution of the pixels says.
+
+    ``density_px``: emitters seen per frame and pixel; ``flux_mean``, ``flux_std``: photons per frame while on;
+    ``background``: photons per pixel; ``noise_variance``: of a pixel of the background, photons²; ``sigma_px``: the
+    width in focus; ``defocus``: half the range of depths over the depth of focus, 0 for a 2D PSF.
+    """
+
+    density_px: float
+    flux_mean: float
+    flux_std: float
+    background: float
+    noise_variance: float
+    sigma_px: float
+    defocus: float
+    misfit: float
+
+    @property
+    def width_px(self) -> float:
+        """Mean √(σx σy) over the depths that are seen; of a 2D PSF its σ."""
+        x_Z, y_Z = self.variances_px2()
+        return float(((x_Z * y_Z) ** 0.25).mean())
+
+    def variances_px2(self) -> tuple[np.ndarray, np.ndarray]:
+        """σx² and σy² at depths spread evenly over those that are seen, (Z,) each."""
+        x_Z, y_Z = (
+            self.sigma_px**2 * (1 + (self.defocus * (_DEPTH_NODES + side * _FOCUS)) ** 2) for side in (-1, 1)
+        )
+        return x_Z, y_Z
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Values of the frames smoothed by one kernel, in groups, and the tables that make its model cheap."""
+
+    scale_px: float
+    kernel_power: float  # Σ k²: what smoothing leaves of a pixel's variance
+    skew: float  # third cumulant of the noise over a pixel's variance
+    start: float
+    step: float
+    size: int
+    group_of_bin: np.ndarray
+    counts_G: np.ndarray
+    t_F: np.ndarray
+    u_V: np.ndarray
+    edges_V: np.ndarray
+    table_FV: np.ndarray
+
+    @classmethod
+    def of(
+        cls, frames_THW: np.ndarray, scale_px: float, excess: float, amplified: bool, noise_variance: float
+    ) -> Histogram:
+        """Args as of ``fit_priors``."""
+        smooth = smoothed(frames_THW, scale_px)
+        power = kernel_power(scale_px)
+        # shot noise has the third cumulant e · v, one with an EMCCD's gain (Gamma distributed) 1.5 e · v
+        skew = kernel_power(scale_px, 3) * excess * (1.5 if amplified else 1.0)
+        low, middle, top = np.quantile(smooth, (0.001, 0.16, 0.9999))
+        sd = min(np.sqrt(noise_variance * power), max(np.quantile(smooth, 0.3) - low, 1e-3) / 2.5)
+        step = max(sd / 2, (top - low) / 3000)
+        start = low - 4 * sd
+        used = int((smooth.max() - start) / step) + 2
+        used = min(used, int((1.5 * top - start - 0.5 * middle) / step) + 2)
+        size = next_fast_len(int(1.3 * used) + 16, real=True)
+        bins = np.clip(((smooth - start) / step).astype(int), 0, used - 1).ravel()
+        counts = np.bincount(bins, minlength=size).astype(float)
+        group = np.minimum((np.cumsum(counts) - counts / 2) / counts.sum() * 40, 39).astype(int)
+        group = _split_tail(counts, group)
+        t_F = 2 * np.pi * np.arange(size // 2 + 1) / (size * step)
+        edges_V = np.geomspace(step / 10, 2 * (top - low), 161)
+        u_V = np.sqrt(edges_V[1:] * edges_V[:-1])
+        exponent = (1j * t_F - t_F**2 * excess * power / 2)[:, None] * u_V
+        return cls(
+            scale_px,
+            power,
+            skew,
+            start,
+            step,
+            size,
+            group,
+            np.bincount(group, counts),
+            t_F,
+            u_V,
+            edges_V,
+            np.expm1(exponent),
+        )
+
+    def model(self, priors: Priors, lifetime_frames: float | None) -> np.ndarray:
+        """Expected counts of the groups, (G,)."""
+        levy_V = -np.diff(self._pixels_above(priors, lifetime_frames))
+        log_phi = self.table_FV @ levy_V + 1j * self.t_F * (priors.background - self.start - self.step / 2)
+        log_phi -= self.t_F**2 * priors.noise_variance * self.kernel_power / 2
+        log_phi -= 1j * self.t_F**3 * priors.noise_variance * self.skew / 6
+        bin_F = np.sinc(self.t_F * self.step / (2 * np.pi))
+        density = irfft(np.conj(np.exp(log_phi)) * bin_F, self.size)
+        return np.bincount(self.group_of_bin, np.maximum(density, 0)) * self.counts_G.sum()
+
+    def _pixels_above(self, priors: Priors, lifetime_frames: float | None) -> np.ndarray:
+        """Spots per pixel that give more than each edge, (V + 1,)."""
+        photons_A, share_A = _photons(priors.flux_mean, priors.flux_std, lifetime_frames)
+        extra = _PIXEL_VARIANCE + self.scale_px**2
+        variance_x_Z, variance_y_Z = (one_Z + extra for one_Z in priors.variances_px2())
+        area_Z = 2 * np.pi * np.sqrt(variance_x_Z * variance_y_Z)
+        log_peak_AZ = np.log(photons_A)[:, None] - np.log(area_Z)
+        above = np.maximum(log_peak_AZ[..., None] - np.log(self.edges_V), 0)
+        pixels_V: np.ndarray = np.einsum("a,z,azv->v", share_A, area_Z / len(area_Z), above)
+        return priors.density_px * pixels_V
+
+    def levels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean value of the groups and how wide they are, photons, (G,) each."""
+        centre = self.start + self.step * (np.arange(self.size) + 0.5)
+        bins_G = np.bincount(self.group_of_bin)
+        return np.bincount(self.group_of_bin, centre) / bins_G, bins_G * self.step
+
+    def residuals(self, priors: Priors, lifetime_frames: float | None) -> np.ndarray:
+        """Differences of the square roots of the counts in standard deviations, (G,)."""
+        # smoothed pixels are not independent: so many count as one
+        independent = self.kernel_power
+        observed, expected = self.counts_G * independent, self.model(priors, lifetime_frames) * independent
+        return (np.sqrt(observed) - np.sqrt(expected)) * 2 / np.sqrt(1 + _MODEL_ERROR**2 * observed)
+
+
+def _split_tail(counts: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Groups of 1/40 of the pixels, the brightest again in groups of half of what is left."""
+    above = counts[::-1].cumsum()[::-1] / counts.sum()
+    tail = np.clip(np.floor(2 * -np.log2(np.maximum(above, 1e-5) / 0.05)), 0, None).astype(int)
+    _, merged = np.unique(group + tail * 1000, return_inverse=True)
+    return np.asarray(merged)
+
+
+def _photons(mean: float, std: float, lifetime_frames: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Photons of an emitter in a frame and their shares; a Gamma distribution by Wilson and Hilferty's formula."""
+    cv = std / mean
+    flux = mean * np.maximum(1 - cv**2 / 9 + _FLUX_NODES * cv / 3, 0.1) ** 3
+    flux *= mean / flux.mean()
+    fraction, share = fractions(lifetime_frames)
+    return np.outer(flux, fraction).ravel(), np.outer(np.full(len(flux), 1 / len(flux)), share).ravel()
+
+
+def smoothed(frames_THW: np.ndarray, scale_px: float) -> np.ndarray:
+    """Frames under a Gaussian kernel, without their edges where the frames are large enough."""
+    smooth = gaussian_filter(frames_THW, (0, scale_px, scale_px), mode="reflect", truncate=3.0)
+    edge = min(round(2 * scale_px), min(frames_THW.shape[1:]) // 4)
+    return np.asarray(smooth[:, edge:-edge, edge:-edge] if edge else smooth)
+
+
+def kernel_power(scale_px: float, power: int = 2) -> float:
+    """Σ k² of the kernel, or another power's sum."""
+    spike = np.zeros((33, 33))
+    spike[16, 16] = 1
+    return float((gaussian_filter(spike, scale_px, truncate=3.0) ** power).sum())
+
+
+def fit_priors(
+    frames_THW: np.ndarray,
+    excess: float,
+    amplified: bool,
+    noise_variance: float,
+    lifetime_frames: float | None,
+) -> Priors:
+    """Density, photons, width and background of frames in photons.
+
+    Args:
+        frames_THW: photons, of a flat background.
+        excess: variance per photon of the camera's noise (2/QE for an EMCCD).
+        noise_variance: of a pixel of the background, photons², to begin with.
+        lifetime_frames: mean on-time; None: every emitter is on for whole frames.
+    """
+    histograms = [Histogram.of(frames_THW, scale, excess, amplified, noise_variance) for scale in SCALES_PX]
+    best: tuple[float, Priors] | None = None
+    for sigma_px, defocus in ((1.3, 0.3), (1.0, 1.5), (1.9, 0.5)):
+        start = _first_guess(frames_THW, noise_variance, sigma_px, lifetime_frames)
+        fit = least_squares(
+            _misfits,
+            np.r_[np.zeros(6), defocus],
+            x_scale=[0.2, 0.2, 0.3, 0.3, 0.3, 0.2, 0.3],
+            args=(start, histograms, lifetime_frames),
+            bounds=([-30, -2, -8, -4, -2.2, -1.2, 0], [30, 2, 5, 4, 1.0, 1.2, 3]),
+            max_nfev=60,
+        )
+        if best is None or fit.cost < best[0]:
+            best = (fit.cost, _moved(start, fit.x, fit.cost))
+    assert best is not None
+    return best[1]
+
+
+def _misfits(
+    x: np.ndarray, start: Priors, histograms: list[Histogram], lifetime_frames: float | None
+) -> np.ndarray:
+    priors = _moved(start, x)
+    parts = [histogram.residuals(priors, lifetime_frames) for histogram in histograms]
+    # what emitters usually are, of the weight of a few groups: a spread of 0.4, one width
+    usual = np.array([(x[4]) / 0.5, x[6] / 1.0, x[1] / 0.1])
+    return np.concatenate((*parts, usual))
+
+
+def _moved(start: Priors, x: np.ndarray, misfit: float = 0.0) -> Priors:
+    sigma_px = start.sigma_px * np.exp(x[5])
+    flux_mean = start.flux_mean * np.exp(x[3])
+    return Priors(
+        density_px=float(start.density_px * np.exp(x[2])),
+        flux_mean=float(flux_mean),
+        flux_std=float(_USUAL_CV * flux_mean * np.exp(x[4])),
+        background=float(start.background + x[0] * np.sqrt(start.noise_variance)),
+        noise_variance=float(start.noise_variance * np.exp(x[1])),
+        sigma_px=float(sigma_px),
+        defocus=float(start.defocus + x[6]),
+        misfit=float(misfit),
+    )
+
+
+def _first_guess(
+    frames_THW: np.ndarray, noise_variance: float, sigma_px: float, lifetime_frames: float | None
+) -> Priors:
+    """From mean, variance and a low quantile of the smoothed frames."""
+    scale_px = SCALES_PX[0]
+    smooth = smoothed(frames_THW, scale_px)
+    noise = noise_variance * kernel_power(scale_px)
+    background = float(np.quantile(smooth, 0.05)) + 1.0 * np.sqrt(noise)
+    light = max(float(smooth.mean()) - background, 1e-3)
+    variance = max(float(smooth.var()) - noise, 1e-3 * noise)
+    fraction, share = fractions(lifetime_frames)
+    one, two = float((fraction * share).sum()), float((fraction**2 * share).sum())
+    area = 4 * np.pi * (sigma_px**2 + scale_px**2)
+    flux = variance * area / light * one / two / (1 + _USUAL_CV**2)
+    return Priors(
+        light / (flux * one), flux, _USUAL_CV * flux, background, noise_variance, sigma_px, 0.0, 0.0
+    )

@@ -1,0 +1,90 @@
+"""Everything that is read off a movie's frames, in one go.
+
+Shape suffixes: T frames, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from emitter.inference.survey.background import background_map, background_range
+from emitter.inference.survey.blinking import covariances, lifetime_of
+from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
+from emitter.inference.survey.frames import Sampled
+from emitter.inference.survey.shot_noise import Priors, fit_priors, kernel_power, smoothed
+from emitter.inference.survey.spots import Spots, find_spots
+from emitter.simulation.camera import Camera
+
+_SCALE_PX = 1.0
+MIN_NOISE_VARIANCE = 1e-3
+ELONGATED = 0.15  # spread of ln(σx/σy) from which a PSF is astigmatic
+OVERLAPPED = 0.6  # and how much more where spots cover the whole frame: two in one are elongated as well
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a movie shows.
+
+    ``density_per_um2``: emitters seen per frame and µm², of which many are on for a part of the frame only;
+    ``spots_per_um2``: maxima that stand out, fewer than the emitters where these are dim or overlap;
+    ``lifetime_frames``: None where none can be told, ``run_frames``: consecutive frames that there
+    were to tell it from; ``background``: lowest and highest photons per pixel.
+    """
+
+    priors: Priors
+    transfer: PhotonTransfer
+    spots: Spots = field(repr=False)
+    density_per_um2: float
+    spots_per_um2: float
+    lifetime_frames: float | None
+    run_frames: int
+    background: tuple[float, float]
+    n_frames: int
+
+    @property
+    def is_3d(self) -> bool:
+        """Whether the spots are elongated to both sides."""
+        elongation = self.spots.elongation
+        covered = 2 * np.pi * self.priors.width_px**2 * self.priors.density_px
+        return elongation is not None and bool(elongation > ELONGATED + OVERLAPPED * covered)
+
+
+def survey(sampled: Sampled, camera: Camera) -> Survey:
+    """Look at a movie's frames.
+
+    Args:
+        sampled: frames in photons and their runs.
+        camera: whose settings turned the counts into photons.
+    """
+    frames, runs = sampled.photons_THW, sampled.runs
+    transfer = photon_transfer(frames, runs)
+    map_HW = background_map(frames)
+    flat_THW = frames - map_HW
+    excess = camera.excess_noise / camera.quantum_efficiency
+    noise = max(transfer.background_variance, MIN_NOISE_VARIANCE)
+    level = float(np.quantile(smoothed(flat_THW, _SCALE_PX), 0.1)) + np.sqrt(noise * kernel_power(_SCALE_PX))
+    covariance_K = covariances(smoothed(flat_THW, _SCALE_PX), runs)
+    # noise of the darkest pixels, without that of the light in them
+    noise = max(noise - excess * max(transfer.background - level, 0.0), 0.3 * noise)
+    lifetime: float | None = None
+    for _ in range(2):  # background and lifetime lean on each other
+        light = max(float(flat_THW.mean()) - level, 0.0)
+        lifetime = lifetime_of(covariance_K, (noise + excess * light) * kernel_power(_SCALE_PX))
+        priors = fit_priors(flat_THW, excess, camera.em_gain is not None, noise, lifetime)
+        if abs(priors.background - level) < 0.1 * np.sqrt(noise):
+            break
+        level = priors.background
+    spots = find_spots(flat_THW, priors.background, priors.noise_variance, excess)
+    return Survey(
+        priors=priors,
+        transfer=transfer,
+        spots=spots,
+        density_per_um2=priors.density_px / camera.pixel_size.area_um2,
+        spots_per_um2=len(spots.frame_N) / (frames.size * camera.pixel_size.area_um2),
+        lifetime_frames=lifetime,
+        run_frames=max(run.stop - run.start for run in runs),
+        background=background_range(priors.background, map_HW, frames, runs),
+        n_frames=len(frames),
+    )

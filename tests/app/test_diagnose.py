@@ -1,0 +1,112 @@
+"""diagnose.py as a user runs it: the table, the line to copy, the files, and what a checkpoint is told."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from emitter.app.diagnose import Settings, run
+from emitter.core.channels import Scaling
+from emitter.core.decoding import Thresholds
+from emitter.core.errors import EmitterError
+from emitter.inference.bundle import Bundle
+from emitter.inference.survey.frames import sample_frames
+from emitter.inference.survey.survey import survey
+from emitter.inference.survey.verdicts import check_fit, widths_px
+from emitter.io.movie import ArrayMovie
+from emitter.models.network import EmitterNetwork, InputScaling
+from emitter.models.settings import VarSettings
+from emitter.psf import build
+from emitter.psf.gaussian import GaussianSettings
+from emitter.simulation.camera import Camera, CameraSettings
+from emitter.simulation.settings import FluxSettings, SimulationSettings
+from emitter.simulation.simulator import Simulator
+
+CAMERA = CameraSettings("scmos", 100.0, 100, 0.46, None, 0.82, 1.6, 0.0)
+
+
+@pytest.fixture(scope="module")
+def counts_THW() -> np.ndarray:
+    camera = Camera.build(CAMERA)
+    settings = SimulationSettings(
+        frame_size_px=(40, 40), density_per_um2=(0.4, 0.4), z_range_nm=(0.0, 0.0), background=(30.0, 30.0)
+    )
+    simulator = Simulator(settings, build(GaussianSettings(130.0), camera.pixel_size), camera)
+    return np.concatenate([counts.numpy() for counts, _ in simulator.movie(3, 96)]).astype(np.uint16)
+
+
+def test_table_line_and_files(
+    counts_THW: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    movie = tmp_path / "movie.tif"
+    tifffile.imwrite(movie, counts_THW)
+    diagnosis = run(Settings(CAMERA, str(movie), output=tmp_path / "out"))
+    shown = capsys.readouterr().out
+    line = next(one for one in shown.splitlines() if "simulation.flux.mean=" in one)
+    assert line == " ".join(diagnosis.overrides)
+    given = dict(one.split("=", 1) for one in shlex.split(line))
+    assert given["camera"] == "scmos" and given["camera.baseline_adu"] == "100"
+    assert float(given["simulation.flux.mean"]) == pytest.approx(3000, rel=0.2)
+    assert float(given["simulation.lifetime_frames"]) == pytest.approx(2, rel=0.4)
+    assert float(given["psf.sigma_nm"]) == pytest.approx(130, rel=0.1)
+    low, high = json.loads(given["simulation.background"])
+    assert low < 30 < high
+    low, high = json.loads(given["simulation.density_per_um2"])
+    assert 0.4 < low < high  # denser than the movie, on purpose
+    kept = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
+    assert kept["overrides"] == list(diagnosis.overrides)
+    assert all(one["fine"] for one in kept["verdicts"]), kept["verdicts"]
+    assert (tmp_path / "out" / "diagnosis.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def bundle_for(simulation: SimulationSettings, sigma_nm: float) -> Bundle:
+    camera = Camera.build(CAMERA)
+    model = VarSettings(stem_channels=(8, 8, 8), widths=(8, 8, 8), blocks=(1, 1, 1), latent_channels=8)
+    network = EmitterNetwork(model, 3, InputScaling())
+    psf = build(GaussianSettings(sigma_nm), camera.pixel_size)
+    return Bundle(network, Scaling(), Thresholds(), psf, camera, simulation)
+
+
+def test_a_checkpoint_that_does_not_fit_is_told_why(counts_THW: np.ndarray) -> None:
+    camera = Camera.build(CAMERA)
+    found = survey(sample_frames(ArrayMovie(counts_THW), camera), camera)
+    fitting = SimulationSettings(z_range_nm=(0.0, 0.0), background=(10.0, 100.0), density_per_um2=(0.5, 3.0))
+    assert all(one.fine for one in check_fit(found, bundle_for(fitting, 130.0)))
+    other = SimulationSettings(
+        z_range_nm=(0.0, 0.0),
+        background=(100.0, 200.0),
+        density_per_um2=(0.01, 0.1),
+        flux=FluxSettings(mean=20_000, std=2000),
+    )
+    verdicts = check_fit(found, bundle_for(other, 210.0))
+    assert [one.fine for one in verdicts] == [False] * 4
+    for one, word in zip(verdicts, ("background", "flux", "density", "pixel size"), strict=True):
+        assert word in one.advice
+
+
+def test_width_of_a_gaussian_is_its_sigma() -> None:
+    camera = Camera.build(CAMERA)
+    assert widths_px(build(GaussianSettings(150.0), camera.pixel_size), (0.0, 0.0)) == pytest.approx(
+        (1.5, 1.5), rel=0.02
+    )
+
+
+def test_constant_movie_is_refused(tmp_path: Path) -> None:
+    movie = tmp_path / "dark.tif"
+    tifffile.imwrite(movie, np.full((4, 16, 16), 100, np.uint16))
+    with pytest.raises(EmitterError, match="constant"):
+        run(Settings(CAMERA, str(movie)))
+
+
+def test_crowded_movie_of_thunderstorm(data_dir: Path) -> None:
+    """bthd2013: 248 emitters in the 6.4 µm squared of every frame, background 20."""
+    camera = CameraSettings("emccd", 100.0, 100, 50, 100, 1.0, 0.0, 0.0)
+    diagnosis = run(Settings(camera, str(data_dir / "bthd2013" / "ArtificialDataset_demo1.tif")))
+    assert diagnosis.survey.density_per_um2 == pytest.approx(6.05, rel=0.2)
+    assert diagnosis.survey.priors.background == pytest.approx(20, rel=0.2)
+    assert all(one.fine for one in diagnosis.camera.verdicts)
