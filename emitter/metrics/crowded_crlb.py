@@ -24,7 +24,7 @@ from emitter.metrics.crlb import CRLB, NoiseVariance
 from emitter.psf.base import PSF
 from emitter.psf.render import render
 
-MOST_NEIGHBOURS = 6
+MOST_NEIGHBOURS = 4
 _CHUNK_BYTES = 1 << 25  # of the neighbours' slopes at a time
 _INSIDE_PX = 1e-3
 _OWN = 4  # parameters of a neighbour: x, y, z, photons; an emitter's own are followed by the background
@@ -94,7 +94,7 @@ def crowded_crlb(
     if not free_z:
         patches.slopes_N5p[:, 2] = 0.0
     has_z = bool(patches.slopes_N5p[:, 2].any())
-    neighbour_NK = _neighbours(emitters, psf.patch_px, most_neighbours)
+    neighbour_NK = _neighbours(emitters, psf.radius_px, most_neighbours)
     variance_N5 = torch.empty(n, 5, dtype=torch.float64)
     own_N55 = _own_information(patches) + torch.diag_embed(prior_N5)
     count_N = (neighbour_NK < n).sum(dim=1)
@@ -163,12 +163,12 @@ def _own_information(patches: _Patches) -> Tensor:
     return (patches.slopes_N5p @ patches.slopes_N5p.transpose(1, 2)).double()
 
 
-def _neighbours(emitters: Emitters, side: int, most: int) -> Tensor:
-    """(N, K) rows of the nearest emitters of the same image whose patches overlap, nearest first; N where there is
+def _neighbours(emitters: Emitters, reach_px: int, most: int) -> Tensor:
+    """(N, K) rows of the nearest emitters of the same image within reach, nearest first; N where there is
     none."""
-    far = 4.0 * side + float(max(emitters.x_px_N.abs().max(), emitters.y_px_N.abs().max()))
+    far = 4.0 * reach_px + float(max(emitters.x_px_N.abs().max(), emitters.y_px_N.abs().max()))
     place_N3 = torch.stack([emitters.x_px_N, emitters.y_px_N, emitters.image_N * far], dim=1).double().numpy()
-    _, found = cKDTree(place_N3).query(place_N3, k=range(2, most + 2), distance_upper_bound=side)
+    _, found = cKDTree(place_N3).query(place_N3, k=range(2, most + 2), distance_upper_bound=reach_px)
     row_NK = torch.from_numpy(np.asarray(found))
     itself_NK = row_NK == torch.arange(len(emitters))[:, None]  # of two at one place either may come first
     return row_NK.masked_fill(itself_NK, len(emitters))
@@ -176,64 +176,50 @@ def _neighbours(emitters: Emitters, side: int, most: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Links:
-    """Information (L, 5, 4) that ties an emitter's own five parameters to a neighbour's four, by sorted ``key`` (own
-    row × N + neighbour)."""
+    """Information (L, 5, 5) that ties the five parameters of an emitter to those of another, of higher row, by sorted
+    ``key`` (lower row × N + higher row)."""
 
     key_L: Tensor
-    information_L54: Tensor
+    information_L55: Tensor
     n: int
 
     @classmethod
     def of(cls, patches: _Patches, neighbour_NK: Tensor) -> _Links:
         """Of every emitter with its neighbours, and of these with each other."""
-        n = len(neighbour_NK)
-        own_L, k_L = (neighbour_NK < n).nonzero(as_tuple=True)
-        direct_L = own_L * n + neighbour_NK[own_L, k_L]
-        key_L = torch.cat([direct_L, _among_neighbours(neighbour_NK, direct_L)]).sort().values
-        step = max(1, _CHUNK_BYTES // (4 * _OWN * patches.side**2))
-        parts = [torch.zeros(0, 5, _OWN, dtype=torch.float64)]
+        n, most = neighbour_NK.shape
+        group_NM = torch.cat([torch.arange(n)[:, None], neighbour_NK], dim=1)
+        pairs = [(group_NM[:, a], group_NM[:, b]) for a in range(most + 1) for b in range(a)]
+        one_M, other_M = (torch.cat(side) for side in zip(*pairs, strict=True))
+        there_M = torch.maximum(one_M, other_M) < n
+        key_M = torch.minimum(one_M, other_M) * n + torch.maximum(one_M, other_M)
+        key_L = key_M[there_M].unique()
+        step = max(1, _CHUNK_BYTES // (4 * 5 * patches.side**2))
+        parts = [torch.zeros(0, 5, 5, dtype=torch.float64)]
         for key in key_L.split(step):
             parts.append(_link(patches.rows(key // n), patches.rows(key % n)))
         return cls(key_L, torch.cat(parts), n)
 
-    def between(self, own_M: Tensor, other_M: Tensor) -> Tensor:
-        """(M, 5, 4) of pairs of rows; 0 where they are not linked."""
-        if not len(self.key_L):
-            return torch.zeros(len(own_M), 5, _OWN, dtype=torch.float64)
-        key_M = own_M * self.n + other_M
-        place_M = torch.searchsorted(self.key_L, key_M).clamp(max=len(self.key_L) - 1)
-        there_M = self.key_L[place_M] == key_M
-        return self.information_L54[place_M] * there_M[:, None, None]
+    def between(self, one_M: Tensor, other_M: Tensor) -> Tensor:
+        """(M, 5, 4): of an emitter's own parameters and another's without its background."""
+        key_M = torch.minimum(one_M, other_M) * self.n + torch.maximum(one_M, other_M)
+        information_M55 = self.information_L55[torch.searchsorted(self.key_L, key_M)]
+        turned_M55 = information_M55.transpose(1, 2)
+        return torch.where((one_M < other_M)[:, None, None], information_M55, turned_M55)[..., :_OWN]
 
 
-def _among_neighbours(neighbour_NK: Tensor, direct_L: Tensor) -> Tensor:
-    """Keys of pairs of emitters that are both neighbours of a third and not, either way, each other's."""
-    n, most = neighbour_NK.shape
-    pairs = [(neighbour_NK[:, a], neighbour_NK[:, b]) for a in range(most) for b in range(a)]
-    if not pairs:
-        return direct_L[:0]
-    one_M, other_M = (torch.cat(side) for side in zip(*pairs, strict=True))
-    there_M = torch.maximum(one_M, other_M) < n
-    one_M, other_M = one_M[there_M], other_M[there_M]
-    key_M, back_M = one_M * n + other_M, other_M * n + one_M
-    known_M = torch.isin(key_M, direct_L) | torch.isin(back_M, direct_L)
-    return torch.minimum(key_M, back_M)[~known_M].unique()  # the lower stands for both
-
-
-def _link(own: _Patches, other: _Patches) -> Tensor:
-    """(L, 5, 4) float64: Σ over the own patch of own slopes × the neighbour's slopes there."""
-    side = own.side
-    shift_L2 = own.corner_N2 - other.corner_N2
+def _link(one: _Patches, other: _Patches) -> Tensor:
+    """(L, 5, 5) float64: Σ over the pixels that both patches hold of the slopes' products."""
+    side = one.side
+    shift_L2 = one.corner_N2 - other.corner_N2
     step_P = torch.arange(side)
     row_LP, column_LP = shift_L2[:, :1] + step_P, shift_L2[:, 1:] + step_P
     inside_LPP = ((row_LP >= 0) & (row_LP < side))[:, :, None] & ((column_LP >= 0) & (column_LP < side))[
         :, None
     ]
     place_LPP = row_LP.clamp(0, side - 1)[:, :, None] * side + column_LP.clamp(0, side - 1)[:, None]
-    place_L4p = place_LPP.flatten(1)[:, None].expand(-1, _OWN, -1)
-    there_L4p = other.slopes_N5p[:, :_OWN].gather(2, place_L4p)
-    there_L4p = there_L4p * inside_LPP.flatten(1)[:, None]
-    return (own.slopes_N5p @ there_L4p.transpose(1, 2)).double()
+    place_L5p = place_LPP.flatten(1)[:, None].expand(-1, 5, -1)
+    there_L5p = other.slopes_N5p.gather(2, place_L5p) * inside_LPP.flatten(1)[:, None]
+    return (one.slopes_N5p @ there_L5p.transpose(1, 2)).double()
 
 
 def _assembled(own_N55: Tensor, links: _Links, row_M: Tensor, neighbour_MK: Tensor) -> Tensor:
@@ -251,9 +237,6 @@ def _assembled(own_N55: Tensor, links: _Links, row_M: Tensor, neighbour_MK: Tens
         for b in range(a):
             at_b = slice(5 + _OWN * b, 5 + _OWN * (b + 1))
             block_M44 = links.between(neighbour_MK[:, a], neighbour_MK[:, b])[:, :_OWN]
-            back_M44 = links.between(neighbour_MK[:, b], neighbour_MK[:, a])[:, :_OWN].transpose(1, 2)
-            # one may be among the other's nearest and not the other way round
-            block_M44 = torch.where(block_M44.abs().sum(dim=(1, 2), keepdim=True) > 0, block_M44, back_M44)
             full[:, at_a, at_b] = block_M44
             full[:, at_b, at_a] = block_M44.transpose(1, 2)
     return full

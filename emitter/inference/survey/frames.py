@@ -56,7 +56,7 @@ def sample_frames(movie: Movie, camera: Camera, advance: Callable[[int, int], No
     Raises:
         EmitterError: frames that are too small, do not fit the camera's maps, are all constant, or hold NaN.
     """
-    check_size(movie)
+    check_size(movie.name, movie.height, movie.width)
     camera.check_frame(movie.height, movie.width)
     checks = FrameChecks(movie.name)
     planned = planned_runs(movie.frame_numbers, movie.height * movie.width)
