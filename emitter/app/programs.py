@@ -1,4 +1,4 @@
-"""The six programs: console scripts of the package and root scripts of a checkout.
+"""The programs: console scripts of the package and root scripts of a checkout.
 
 Each is configured by ``conf/<program>.yaml`` and done by ``emitter.app.<program>``, which has the frozen
 dataclass ``Settings`` and the function ``run(settings)``.
@@ -35,3 +35,8 @@ def simulate() -> None:
 def export() -> None:
     """A checkpoint → its network as one file for other programs."""
     launch("export")
+
+
+def convert() -> None:
+    """A table in one format → the same in another."""
+    launch("convert")
