@@ -1,6 +1,7 @@
 """Picasso's localizations: the compound dataset ``/locs`` of an ``.hdf5`` file, and a ``.yaml`` beside it.
 
-x, y and their precisions in pixels with the centres at integers, z and its precision in nm; frames from 0. Picasso
+x, y and their precisions in pixels with the centres at integers (Picasso 1 writes the same times the pixel size, and
+marks the file; it reads both), z and its precision in nm; frames from 0. Picasso
 drops, without a word, every row that has a NaN in any column, lies outside [0, Width) or [0, Height), or has negative
 photons or precisions; what is written here it keeps whole.
 """
@@ -65,10 +66,12 @@ def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Emi
     columns = pick({name: locs[name] for name in locs.dtype.names if name not in assumed}, _COLUMNS)
     if not {"frame", "x_nm", "y_nm"} <= columns.keys():
         raise EmitterError(f"{path} has the columns {', '.join(locs.dtype.names)}: expected frame, x, y")
-    for axis, nm in (("x_nm", acquisition.pixel_size.x_nm), ("y_nm", acquisition.pixel_size.y_nm)):
-        columns[axis] = (columns[axis].astype(np.float64) + _CENTRE_PX) * nm
+    in_nm = _is_in_nm(path, file)
+    for axis, pixel_nm in (("x_nm", acquisition.pixel_size.x_nm), ("y_nm", acquisition.pixel_size.y_nm)):
+        unit_nm = 1.0 if in_nm else pixel_nm
+        columns[axis] = columns[axis].astype(np.float64) * unit_nm + _CENTRE_PX * pixel_nm
         if f"precision_{axis}" in columns:
-            columns[f"precision_{axis}"] = columns[f"precision_{axis}"].astype(np.float64) * nm
+            columns[f"precision_{axis}"] = columns[f"precision_{axis}"].astype(np.float64) * unit_nm
     return checked_table(path, "Picasso's hdf5", 0, columns), acquisition
 
 
@@ -115,6 +118,18 @@ def write(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
             file["locs"] = locs
 
 
+def _is_in_nm(path: Path, file: h5py.File) -> bool:
+    """Whether the file is of Picasso 1, which keeps lengths in nm; older ones bear no version."""
+    version = file.attrs.get("picasso_format")
+    if version is None:
+        return False
+    if str(version).partition(".")[0] != "1":
+        raise EmitterError(
+            f"{path} is of Picasso's format {version}: only 1 and older are read, write it as such"
+        )
+    return True
+
+
 def _square_pixel_nm(path: Path, acquisition: Acquisition) -> float:
     size = acquisition.pixel_size
     if size is None:
@@ -156,10 +171,12 @@ def _in_pixels(columns: dict[str, np.ndarray], pixel_nm: float) -> dict[str, np.
     for ours, (theirs, *_) in _COLUMNS.items():
         if ours in ("x_nm", "y_nm", "precision_x_nm", "precision_y_nm"):
             column = columns[ours] / pixel_nm - shift.get(ours, 0.0) if ours in columns else unknown
-            converted[theirs] = column.astype(np.float32)
         elif ours in columns and ours != "frame":
-            with np.errstate(over="ignore"):
-                converted[theirs] = columns[ours].astype(np.float32)
+            column = columns[ours]
+        else:
+            continue
+        with np.errstate(over="ignore"):  # infinite then, and filled
+            converted[theirs] = column.astype(np.float32)
     return converted
 
 
