@@ -210,8 +210,9 @@ def _read_uneven(path: Path, names: list[str], separator: str) -> Mapping[str, n
     """
     # pandas refuses rows that are wider than the first and cuts them where the first is as wide
     wide = _has_wider_rows(path, len(names), separator)
-    try:
-        frame = pd.read_csv(
+
+    def parse(dtype: type) -> pd.DataFrame:
+        return pd.read_csv(
             path,
             sep=separator,
             header=None,
@@ -220,8 +221,15 @@ def _read_uneven(path: Path, names: list[str], separator: str) -> Mapping[str, n
             usecols=range(len(names)) if wide else None,
             index_col=False,
             skipinitialspace=True,
-            dtype=str,
+            dtype=dtype,
         )
+
+    try:
+        try:
+            frame = parse(float)
+            return {name: frame[name].to_numpy() for name in names}
+        except ValueError:  # as words, much slower: which cell is it?
+            frame = parse(str)
     except pd.errors.EmptyDataError:
         return {name: np.empty(0) for name in names}
     except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
@@ -240,6 +248,10 @@ def _has_wider_rows(path: Path, n_columns: int, separator: str) -> bool:
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         for row, line in enumerate(line for line in file if line.strip()):
             if row == 0 or line.count(separator) < n_columns:
+                continue
+            beyond = line.split(separator, n_columns)[n_columns]
+            if '"' not in line and not beyond.strip(f"{separator} \r\n"):
+                wider = True
                 continue
             cells = next(csv.reader([line], delimiter=separator))
             if any(cell.strip() for cell in cells[n_columns:]):
