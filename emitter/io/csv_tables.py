@@ -149,8 +149,13 @@ def _header(path: Path) -> str:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
+    if text.startswith("MATLAB 5.0"):
+        raise EmitterError(f"{path} is a .mat file of before 7.3: save it with MATLAB's option -v7.3")
     if "\0" in text:
-        raise EmitterError(f"{path} is not a table of text nor of another known format: give {_known()}")
+        raise EmitterError(
+            f"{path} is not a table of text, nor of another known format: give {_known()}, Picasso .hdf5, DECODE .h5, "
+            ".smlm, .parquet, SMAP .mat or Insight3 .bin"
+        )
     if not text.strip():
         raise EmitterError(f"table {path} is empty: give {_known()}")
     return text

@@ -156,6 +156,7 @@ def test_insight3_needs_a_pixel_size_and_whole_records(data_dir: Path, tmp_path:
         (b"frame,a,b\n1,2,3\n", ["columns frame, a, b", "x_nm", "xnano", "x [nm]"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0", ["not a table of text"]),
         (b"\x89HDF\r\n\x1a\n\0\0\0", ["cannot be read"]),
+        (b"MATLAB 5.0 MAT-file\0\0", ["before 7.3"]),
         (b"PAR1\0\0\0", ["cannot be read"]),
         (b"M425\0\0", ["pixel_size_nm"]),
         (b"frame,x_nm,y_nm\n0,1.5,two\n", ["row 1", "'two'", "y_nm"]),
