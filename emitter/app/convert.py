@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from emitter.core.errors import require
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import prepare_output
-from emitter.io.tables import format_of, read_table_of, write_table
+from emitter.io.tables import FormatName, format_of, read_table_of, write_table
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Settings:
 
     table: Path
     output: Path
-    format: Literal["thunderstorm", "emitter", "picasso", "decode", "smlm", "parquet"] | None = None
+    format: FormatName | None = None
     pixel_size_nm: float | tuple[float, float] | None = None
     frame_size_px: tuple[int, int] | None = None
     n_frames: int | None = None

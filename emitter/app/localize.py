@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from emitter.app.localize_report import report_of
-from emitter.app.localizing import Target, job_of, localize, places_of
+from emitter.app.localizing import Target, job_of, localize, places_of, reformat, written_name
 from emitter.app.schema import to_plain
 from emitter.core.errors import require
 from emitter.core.precision import has_fast_bfloat16
@@ -19,18 +19,17 @@ from emitter.inference.bundle import Bundle, checkpoint_path, load_bundle
 from emitter.inference.localizer import Compute, Localizer, Region
 from emitter.inference.turned import check_turnable
 from emitter.inference.uncertainty_fit import fit_correction
+from emitter.io.acquisition import Acquisition
 from emitter.io.files import prepare_output, replacing
 from emitter.io.movies import open_movie
+from emitter.io.tables import FormatName, format_of
 from emitter.plots.superres import SuperResImage
 from emitter.simulation.camera import MAX_ADU
 
 log = logging.getLogger(__name__)
 
-_NOT_OF_THE_TABLE = (
-    "output",
-    "checkpoint",
-    "report",
-)  # the first is where it is, of the other its content counts
+# Where the table is, how it is written and what comes with it; of the checkpoint its content counts.
+_NOT_OF_THE_TABLE = ("output", "format", "checkpoint", "report")
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class Settings:
     frames: tuple[int, int] | None = None
     roi: tuple[int, int, int, int] | None = None
     report: bool = True
+    format: FormatName | None = None
 
     def __post_init__(self) -> None:
-        require(self.output.suffix == ".csv", f"output is '{self.output}': give the name of a .csv file")
         require(
             self.threshold is None or 0 < self.threshold < 1,
             f"threshold is {self.threshold}: give a probability between 0 and 1",
@@ -80,8 +79,13 @@ class Settings:
             0 <= first <= last,
             f"frames is [{first},{last}]: give [first,last], both included, counted from 0",
         )
+        self.format_name()
         self.compute()
         _ = self.region  # checked by building it
+
+    def format_name(self) -> str:
+        """The table's format, from the output's ending unless it is given."""
+        return self.format or format_of(self.output)
 
     @property
     def region(self) -> Region | None:
@@ -123,8 +127,13 @@ def run(settings: Settings) -> dict[str, Any]:
         places = places_of(movie, settings.frames)
         given = {name: value for name, value in to_plain(settings).items() if name not in _NOT_OF_THE_TABLE}
         job = job_of(checkpoint_path(settings.checkpoint), movie, given)
-        target = Target(output, bundle.is_3d, settings.uncertainty, job)
+        written = written_name(output, settings.format_name())
+        target = Target(written, bundle.is_3d, settings.uncertainty, job)
         n_emitters, n_now = localize(localizer, movie, places, target, image)
+        if written != output:
+            last_frame = int(movie.frame_numbers[-1])
+            movie_told = Acquisition(bundle.pixel_size, (movie.height, movie.width), last_frame + 1)
+            reformat(written, output, settings.format_name(), movie_told)
         frames_per_second = n_now / (time.monotonic() - start)
         log.info("%d emitters in %d frames, %.3g frames/s", n_emitters, len(places), frames_per_second)
         log.info("wrote %s", output)

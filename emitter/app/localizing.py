@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from emitter.core.errors import EmitterError
 from emitter.inference.localizer import Localizer
+from emitter.io.acquisition import Acquisition
 from emitter.io.journal import Journal, Written
 from emitter.io.movie import Movie
-from emitter.io.tables import read_table
+from emitter.io.tables import read_table, write_table
 from emitter.io.thunderstorm import TableWriter
 from emitter.plots.superres import SuperResImage
 
@@ -73,6 +74,25 @@ class Target:
         before = journal.read()
         writer = TableWriter(self.output, self.with_z, self.with_precision, before)
         return writer, journal, before
+
+
+def written_name(output: Path, format_name: str) -> Path:
+    """The file that grows while a movie is localized: text that can be gone on with, whatever the output's format."""
+    return output if format_name == "thunderstorm" else output.with_name(f"{output.name}.thunderstorm.csv")
+
+
+def reformat(written: Path, output: Path, format_name: str, acquisition: Acquisition) -> None:
+    """The finished table in the output's format, in place of the text that it grew in.
+
+    Raises:
+        EmitterError: when the format cannot hold the table, which then stays as text.
+    """
+    try:
+        write_table(output, read_table(written), format_name, acquisition)
+    except BaseException:
+        log.warning("%s was not written: the emitters are in %s", output, written)
+        raise
+    written.unlink()
 
 
 def localize(

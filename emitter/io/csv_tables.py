@@ -83,7 +83,8 @@ def read_csv(path: Path, pixel_size: PixelSize | None = None) -> tuple[EmitterTa
         EmitterError: an unknown layout (naming the columns found and expected), or a row that is not numbers.
     """
     names, separator, layout = _columns_of(path, _header(path))
-    columns = pick(_read_numbers(path, names, separator), layout.columns)
+    wanted = {candidate for candidates in layout.columns.values() for candidate in candidates} & set(names)
+    columns = pick(_read_numbers(path, names, separator, wanted), layout.columns)
     return checked_table(path, layout.name, layout.first_frame, columns), Acquisition(pixel_size)
 
 
@@ -186,28 +187,32 @@ def _names(header: str, separator: str) -> list[str]:
     return [name or f"column {place}" for place, name in enumerate(names, 1)]
 
 
-def _read_numbers(path: Path, names: list[str], separator: str) -> Mapping[str, np.ndarray]:
-    """All columns by name as float64; a blank cell is NaN."""
+def _read_numbers(path: Path, names: list[str], separator: str, wanted: set[str]) -> Mapping[str, np.ndarray]:
+    """The wanted columns by name as float64; a blank cell is NaN. The others may hold anything."""
     try:
-        return _read_even(path, names, separator)
+        return _read_even(path, names, separator, wanted)
     except (
         pa.ArrowInvalid
     ):  # rows of unequal width, or a cell that is no number: the slower reader says which
-        return _read_uneven(path, names, separator)
+        return _read_uneven(path, names, separator, wanted)
 
 
-def _read_even(path: Path, names: list[str], separator: str) -> Mapping[str, np.ndarray]:
+def _read_even(path: Path, names: list[str], separator: str, wanted: set[str]) -> Mapping[str, np.ndarray]:
     """The columns of a file whose rows all have the header's cells, in blocks on all cores."""
     table = arrow_csv.read_csv(
         path,
         arrow_csv.ReadOptions(skip_rows=1, column_names=names),
         arrow_csv.ParseOptions(delimiter=separator),
-        arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.float64()), null_values=_NULLS),
+        arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(wanted, pa.float64()),
+            null_values=_NULLS,
+            include_columns=sorted(wanted),
+        ),
     )
-    return {name: table[name].to_numpy() for name in names}
+    return {name: table[name].to_numpy() for name in wanted}
 
 
-def _read_uneven(path: Path, names: list[str], separator: str) -> Mapping[str, np.ndarray]:
+def _read_uneven(path: Path, names: list[str], separator: str, wanted: set[str]) -> Mapping[str, np.ndarray]:
     """The columns of a file with rows that are shorter, or longer by blank cells, or have blanks around numbers.
 
     Raises:
@@ -226,21 +231,21 @@ def _read_uneven(path: Path, names: list[str], separator: str) -> Mapping[str, n
             usecols=range(len(names)) if wide else None,
             index_col=False,
             skipinitialspace=True,
-            dtype=dtype,
+            dtype={name: dtype if name in wanted else str for name in names},
         )
 
     try:
         try:
             frame = parse(float)
-            return {name: frame[name].to_numpy() for name in names}
+            return {name: frame[name].to_numpy() for name in wanted}
         except ValueError:  # as words, much slower: which cell is it?
             frame = parse(str)
     except pd.errors.EmptyDataError:
-        return {name: np.empty(0) for name in names}
+        return {name: np.empty(0) for name in wanted}
     except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise EmitterError(f"table {path} cannot be read ({reason}): write it again") from error
-    return {name: _as_floats(path, name, frame[name]) for name in names}
+    return {name: _as_floats(path, name, frame[name]) for name in names if name in wanted}
 
 
 def _has_wider_rows(path: Path, n_columns: int, separator: str) -> bool:

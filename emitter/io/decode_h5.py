@@ -43,7 +43,11 @@ def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Emi
     size = pixel_size or _pixel_size(file["meta"])
     if size is None:
         raise EmitterError(f"{path} does not tell its pixel size: give pixel_size_nm=")
-    data = {name: dataset[()] for name, dataset in file["data"].items() if dataset.shape is not None}
+    data = {
+        name: dataset[()]
+        for name, dataset in file["data"].items()
+        if isinstance(dataset, h5py.Dataset) and dataset.shape is not None
+    }
     columns = {"frame": data["frame_ix"]}
     for suffix, names, shift_px in (
         ("", ("x_nm", "y_nm", "z_nm"), _CENTRE_PX),

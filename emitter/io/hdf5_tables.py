@@ -32,7 +32,9 @@ def read_hdf5(path: Path, pixel_size: PixelSize | None) -> tuple[EmitterTable, A
                 if known.is_of(file):
                     return known.read(path, file, pixel_size)
             found = ", ".join(list(file)[:10])
-    except (OSError, KeyError) as error:  # h5py's for a broken file and for a dataset that is not there
+    except EmitterError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError) as error:  # h5py's, of what is broken or not there
         reason = " ".join(str(error).replace("'", "").replace('"', "").split())
         raise EmitterError(f"table {path} cannot be read ({reason}): copy or write it again") from error
     raise EmitterError(

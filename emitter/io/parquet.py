@@ -37,7 +37,7 @@ def read_parquet(path: Path, pixel_size: PixelSize | None) -> tuple[EmitterTable
             )
         table = parquet.read_table(path, columns=[name for name in NAMES if name in names])
         columns = {name: table[name].cast(pa.float64()).to_numpy() for name in table.column_names}
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise EmitterError(f"table {path} cannot be read ({reason}): copy or write it again") from error
     return checked_table(path, "a Parquet table", 0, columns), Acquisition(pixel_size)

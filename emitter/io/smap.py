@@ -42,10 +42,10 @@ def is_of(file: h5py.File) -> bool:
 
 
 def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[EmitterTable, Acquisition]:
-    """Read the localizations; the pixel size is what the columns tell, unless given.
+    """Read the localizations; the pixel size is what the columns or else the camera's settings tell, unless given.
 
     Raises:
-        EmitterError: a column missing, or a pixel size that neither the columns nor the caller tells.
+        EmitterError: a column missing, or a pixel size that neither the file nor the caller tells.
     """
     group = file["saveloc/loc"]
     wanted = {name for names in _COLUMNS.values() for name in names}
@@ -56,7 +56,7 @@ def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Emi
         raise EmitterError(f"{path} has the columns {', '.join(group)}: expected frame, xnm, ynm")
     if len(columns["frame"]) == 0:
         return EmitterTable.empty(), Acquisition(pixel_size)
-    size = pixel_size or _pixel_size(theirs)
+    size = pixel_size or _pixel_size(theirs) or _camera_pixel_size(file)
     if size is None:
         raise EmitterError(f"{path} does not tell its pixel size: give pixel_size_nm=")
     shift_x_nm, shift_y_nm = size.to_nm(_FIRST_CENTRE_PX, _FIRST_CENTRE_PX)
@@ -75,8 +75,19 @@ def _values(dataset: h5py.Dataset) -> np.ndarray:
 def _pixel_size(columns: dict[str, np.ndarray]) -> PixelSize | None:
     sizes = []
     for pairs in _IN_BOTH:
-        ratios = [columns[nm] / columns[px] for nm, px in pairs if nm in columns and px in columns]
-        if not ratios:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = [columns[nm] / columns[px] for nm, px in pairs if nm in columns and px in columns]
+        known = ratios[0][np.isfinite(ratios[0])] if ratios else np.empty(0)
+        if len(known) == 0:
             return None
-        sizes.append(float(np.round(np.nanmedian(ratios[0]), 3)))  # float32's digits in the file
+        sizes.append(float(np.round(np.median(known), 3)))  # float32's digits in the file
     return PixelSize(*sizes)
+
+
+def _camera_pixel_size(file: h5py.File) -> PixelSize | None:
+    """Of the one movie that the file tells of; with several, each has its own and none counts."""
+    size_um = file.get("saveloc/file/info/cam_pixelsize_um")
+    if not isinstance(size_um, h5py.Dataset) or size_um.dtype.kind != "f" or size_um.size not in (1, 2):
+        return None
+    sizes_nm = 1e3 * size_um[()].reshape(-1)
+    return PixelSize(float(sizes_nm[0]), float(sizes_nm[-1]))

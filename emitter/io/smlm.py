@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,27 @@ _HEADERS = {
     "precision_photons": (("precision_photons",), "photon"),
 }
 _CANDIDATES = {ours: names for ours, (names, _) in _HEADERS.items()}
+# What zipfile and json raise where an archive's bytes are not what they were written as.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 _LENGTHS_NM = {"": 1.0, "nm": 1.0, "um": 1e3, "mm": 1e6, "angstrom": 0.1}
 
 
 def is_smlm(path: Path) -> bool:
     """Whether the file is a zip archive with a manifest."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _MANIFEST in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):  # all of a broken list of contents
         return False
-    with zipfile.ZipFile(path) as archive:
-        return _MANIFEST in archive.namelist()
 
 
 def read_smlm(path: Path, pixel_size: PixelSize | None) -> tuple[EmitterTable, Acquisition]:
@@ -72,7 +85,7 @@ def read_smlm(path: Path, pixel_size: PixelSize | None) -> tuple[EmitterTable, A
                 )
             files = [file for file in manifest["files"] if file["type"] == "table"]
             parts = [_read_part(path, archive, file, manifest["formats"][file["format"]]) for file in files]
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+    except _BROKEN as error:
         reason = " ".join(str(error).split())
         raise EmitterError(f"table {path} cannot be read ({reason}): copy or write it again") from error
     first = _first_frame(path, manifest, parts)

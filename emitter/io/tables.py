@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from emitter.core.errors import EmitterError, SettingsError, require
+from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io import decode_h5, picasso
@@ -21,8 +22,9 @@ from emitter.io.insight3 import is_insight3, read_insight3
 from emitter.io.parquet import is_parquet, read_parquet, write_parquet
 from emitter.io.smlm import is_smlm, read_smlm, write_smlm
 
-__all__ = ["FORMATS", "format_of", "read_table", "read_table_of", "write_table"]
+__all__ = ["FORMATS", "FormatName", "format_of", "read_table", "read_table_of", "write_table"]
 
+FormatName = Literal["thunderstorm", "emitter", "picasso", "decode", "smlm", "parquet"]
 Read = Callable[[Path, PixelSize | None], tuple[EmitterTable, Acquisition]]
 Write = Callable[[Path, EmitterTable, Acquisition], None]
 
@@ -106,17 +108,11 @@ def format_of(path: Path, csv: str = "thunderstorm") -> str:
     Raises:
         SettingsError: an ending that is not written.
     """
-    if path.suffix == ".csv":
-        return csv
-    for name, known in FORMATS.items():
-        if known.suffix == path.suffix:
-            return name
-    endings = list(dict.fromkeys(known.suffix for known in FORMATS.values()))
-    read_only = {".mat": "SMAP's", ".bin": "Insight3's"}.get(path.suffix)
-    if read_only:
-        raise SettingsError(
-            f"output is '{path}': {read_only} tables are read only, give a name with {', '.join(endings)}"
-        )
-    raise SettingsError(
-        f"output is '{path}': give a name with the ending of a format that is written, {', '.join(endings)}"
+    names = {known.suffix: name for name, known in FORMATS.items()} | {".csv": csv}
+    read_only = {".mat": "SMAP's tables are read only, ", ".bin": "Insight3's tables are read only, "}
+    require(
+        path.suffix in names,
+        f"output is '{path}': {read_only.get(path.suffix, '')}give a name with the ending of a format that is "
+        f"written, {', '.join(names)}",
     )
+    return names[path.suffix]

@@ -18,11 +18,13 @@ from emitter.core import channels as ch
 from emitter.core.channels import Scaling
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError, SettingsError
+from emitter.core.units import PixelSize
 from emitter.inference.bundle import KEY, Bundle
 from emitter.inference.localizer import Localizer
 from emitter.inference.uncertainty import Correction
+from emitter.io.acquisition import Acquisition
 from emitter.io.journal import Journal
-from emitter.io.tables import read_table
+from emitter.io.tables import read_table, read_table_of
 from emitter.models.network import EmitterNetwork, InputScaling
 from emitter.models.settings import VarSettings
 from emitter.psf.gaussian import GaussianPSF
@@ -106,6 +108,36 @@ def test_table_and_image(tmp_path: Path, marker: Marker, batch_px: int) -> None:
     np.testing.assert_allclose(table.photons, 2000, rtol=1e-4)
     assert (result["n_frames"], result["n_emitters"]) == (12, 12)
     assert files(tmp_path) == ["locs.csv", "locs.png", "movie.tif"]
+
+
+@pytest.mark.parametrize("name", ["locs.hdf5", "locs.h5", "locs.smlm", "locs.parquet"])
+def test_the_ending_says_the_format(tmp_path: Path, marker: Marker, name: str) -> None:
+    movie_at(tmp_path / "movie.tif")
+    marker.interrupt_after = 1  # what grows is text, and is gone on with
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path, output=tmp_path / name, batch_px=3000))
+    assert not (tmp_path / name).exists()
+    marker.interrupt_after = None
+    run(settings(tmp_path, output=tmp_path / name, batch_px=3000))
+    table, acquisition = read_table_of(tmp_path / name)
+    assert table.frame.tolist() == list(range(12))
+    np.testing.assert_allclose(table.x_nm, (np.arange(12) + 0.5) * 100, rtol=1e-6)
+    np.testing.assert_allclose(table.y_nm, 350, rtol=1e-6)
+    if name == "locs.hdf5":
+        assert acquisition == Acquisition(PixelSize.of(100), (32, 40), 12)
+    expected = {"locs.png", "movie.tif", name} | ({"locs.yaml"} if name == "locs.hdf5" else set())
+    assert set(files(tmp_path)) == expected
+
+
+def test_a_table_that_its_format_cannot_hold_stays_as_text(
+    tmp_path: Path, marker: Marker, caplog: pytest.LogCaptureFixture
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    (tmp_path / "movie.yaml").write_text("Width: 40\n")  # the movie's own, as Picasso has it
+    with pytest.raises(EmitterError, match=r"movie\.yaml is there already"):
+        run(settings(tmp_path, output=tmp_path / "movie.hdf5"))
+    assert "the emitters are in" in caplog.text
+    assert len(read_table(tmp_path / "movie.hdf5.thunderstorm.csv")) == 12
 
 
 def test_turned_is_asked_of_the_network_and_refused_where_it_is_wrong(

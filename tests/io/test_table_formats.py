@@ -360,6 +360,16 @@ def test_smap_without_emitters(tmp_path: Path) -> None:
     assert len(read_table(tmp_path / "empty.mat")) == 0
 
 
+def test_smap_pixel_size_of_the_camera(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "few.mat", "w", userblock_size=512) as file:
+        for name in ("frame", "xnm", "ynm"):
+            file[f"saveloc/loc/{name}"] = np.full((1, 3), 500.0)
+        file["saveloc/file/info/cam_pixelsize_um"] = np.array([[0.1], [0.12]])
+    table, acquisition = read_table_of(tmp_path / "few.mat")
+    assert acquisition.pixel_size == PixelSize(100, 120)
+    assert (table.x_nm[0], table.y_nm[0]) == (450, 440)
+
+
 def test_parquet_of_another_program(tmp_path: Path) -> None:
     frame = pd.DataFrame({"x_nm": [1, 2], "y_nm": [3.0, None], "frame": [0, 1], "channel": ["a", "b"]})
     frame[:1].to_parquet(tmp_path / "one.parquet")
@@ -381,6 +391,25 @@ def test_a_file_that_is_cut_off(tmp_path: Path, name: str) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(EmitterError, match=path.name):
             read_table(path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(seed=st.integers(0, 10**6), n_changes=st.integers(1, 8))
+def test_a_file_with_wrong_bytes_is_read_or_refused(
+    tmp_path: Path, name: str, seed: int, n_changes: int
+) -> None:
+    """Whatever a damaged file holds, there is a table or one sentence."""
+    path = tmp_path / f"table{FORMATS[name].suffix}"
+    write_table(path, some_table(6), name, MOVIE)
+    rng = np.random.default_rng(seed)
+    content = bytearray(path.read_bytes())
+    for place in rng.integers(0, len(content), n_changes):
+        content[place : place + rng.integers(0, 3)] = rng.bytes(rng.integers(0, 3))
+    path.write_bytes(content)
+    try:
+        read_table(path, PIXEL)
+    except EmitterError as error:
+        assert path.name in str(error) or "table.yaml" in str(error)
 
 
 def test_an_hdf5_file_of_something_else(tmp_path: Path) -> None:

@@ -227,6 +227,13 @@ def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
     assert (table.frame.tolist(), table.x_nm.tolist(), table.y_nm.tolist()) == ([0, 1], [1, 3], [2, 4])
 
 
+@pytest.mark.parametrize("surplus", ["", ","])
+def test_columns_that_are_not_ours_may_hold_words(tmp_path: Path, surplus: str) -> None:
+    (tmp_path / "table.csv").write_text(f"label,frame,x_nm,y_nm\nactin,0,1,2{surplus}\ntubulin,1,3,4\n")
+    table = read_table(tmp_path / "table.csv")
+    assert (table.frame.tolist(), table.x_nm.tolist(), table.y_nm.tolist()) == ([0, 1], [1, 3], [2, 4])
+
+
 def test_missing_table(tmp_path: Path) -> None:
     with pytest.raises(EmitterError, match=r"nope\.csv does not exist"):
         read_table(tmp_path / "nope.csv")
