@@ -5,6 +5,7 @@ Shape suffixes: B images, T frames of an image, F frames of a block, H rows, W c
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -23,6 +24,7 @@ from emitter.inference.tiling import MovieNetwork, predict
 from emitter.inference.turned import mean_of_turned
 from emitter.inference.uncertainty import Uncertainty
 from emitter.io.movie import Movie
+from emitter.io.prefetch import prefetched
 
 
 class FrameCamera(Protocol):
@@ -72,6 +74,15 @@ class Region:
 
 
 @dataclass(frozen=True)
+class _Block:
+    """Frames (F, H, W) in counts; for every predicted one the places of its T frames among them; and their numbers."""
+
+    counts_FHW: np.ndarray
+    window_BT: np.ndarray
+    numbers_B: np.ndarray
+
+
+@dataclass(frozen=True)
 class Localizer:
     """A trained network with all that it takes to turn counts into a table.
 
@@ -110,10 +121,21 @@ class Localizer:
         check_sample(movie, lambda counts: self._photons(counts).cpu().numpy(), self.trained_background)
         checks = FrameChecks(movie.name)
         block = max(1, self.compute.batch_px // (height * width))
-        for start in range(places.start, places.stop, block):
-            stop = min(start + block, places.stop)
-            yield stop - start, self._predict_block(movie, start, stop, checks)
+        with contextlib.closing(prefetched(self._read(movie, places, block, checks))) as ready:
+            for one in ready:
+                yield len(one.numbers_B), self._predict_block(one)
         checks.summarize()
+
+    def _read(self, movie: Movie, places: range, size: int, checks: FrameChecks) -> Iterator[_Block]:
+        """The frames of every block of at most ``size``, with their neighbours."""
+        for start in range(places.start, places.stop, size):
+            stop = min(start + size, places.stop)
+            window_BT = windows(movie.frame_numbers, start, stop, self.network.n_frames)
+            first, last = int(window_BT.min()), int(window_BT.max())
+            counts_FHW = movie.read(first, last + 1)
+            numbers_B = movie.frame_numbers[start:stop]
+            checks(counts_FHW[start - first : stop - first], numbers_B)
+            yield _Block(counts_FHW, window_BT - first, numbers_B)
 
     def _size(self, movie: Movie) -> tuple[int, int]:
         """Rows and columns that are looked at."""
@@ -128,16 +150,11 @@ class Localizer:
         check_size(f"the roi of {movie.name}", *self.roi.size)
         return self.roi.size
 
-    def _predict_block(self, movie: Movie, start: int, stop: int, checks: FrameChecks) -> EmitterTable:
-        """Emitters of the frames ``start`` to ``stop``, sorted."""
-        window_BT = windows(movie.frame_numbers, start, stop, self.network.n_frames)
-        first, last = int(window_BT.min()), int(window_BT.max())
-        counts_FHW = movie.read(first, last + 1)
-        own = slice(start - first, stop - first)
-        checks(counts_FHW[own], movie.frame_numbers[start:stop])
+    def _predict_block(self, block: _Block) -> EmitterTable:
+        """Emitters of a block's frames, sorted."""
         with torch.inference_mode():
-            photons_FHW = self._cut(self._photons(counts_FHW))
-            window = torch.from_numpy(window_BT - first).to(self.compute.device)
+            photons_FHW = self._cut(self._photons(block.counts_FHW))
+            window = torch.from_numpy(block.window_BT).to(self.compute.device)
             with torch.autocast(
                 photons_FHW.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"
             ):
@@ -146,8 +163,7 @@ class Localizer:
             columns = {}
             if self.uncertainty is not None:
                 columns = self.uncertainty.columns(emitters, *photons_FHW.shape[-2:])
-        frames = movie.frame_numbers[start:stop]
-        table = EmitterTable.from_emitters(emitters, self.pixel_size, frames.tolist())
+        table = EmitterTable.from_emitters(emitters, self.pixel_size, block.numbers_B.tolist())
         return self._in_frame(table.with_columns(**columns)).sorted()
 
     def _cut(self, photons_FHW: Tensor) -> Tensor:
