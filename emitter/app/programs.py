@@ -40,3 +40,8 @@ def export() -> None:
 def diagnose() -> None:
     """A movie → whether the camera is believable, and the priors to train with."""
     launch("diagnose")
+
+
+def filter() -> None:  # noqa: A001
+    """A table → the rows that fulfil an expression."""
+    launch("filter")

@@ -37,7 +37,17 @@ class _Format:
         return [self.columns[name][0] for name in ("frame", "x_nm", "y_nm")]
 
 
-_OWN_NAMES = ("frame", "x_nm", "y_nm", "z_nm", "photons", "background", "probability", *PRECISION_COLUMNS)
+_OWN_NAMES = (
+    "frame",
+    "x_nm",
+    "y_nm",
+    "z_nm",
+    "photons",
+    "background",
+    "probability",
+    *PRECISION_COLUMNS,
+    "n_frames",
+)
 _SEPARATORS = (",", ";", "\t")
 _MAX_FRAME = 2**31 - 1  # what other programs hold, and far from where int64 overflows
 _UNCERTAINTY = ("uncertainty_xy [nm]", "uncertainty [nm]")

@@ -26,6 +26,7 @@ WHAT_ONLY_THE_USER_KNOWS = {
     "simulate": ["output=a.tif"],
     "export": ["checkpoint=a.ckpt", "output=a.onnx"],
     "diagnose": ["movie=a.tif"],
+    "filter": ["localizations=a.csv", "where='photons > 1'", "output=b.csv"],
 }
 PROGRAMS = tuple(WHAT_ONLY_THE_USER_KNOWS)
 
