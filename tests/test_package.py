@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PROGRAMS = ("calibrate", "train", "localize", "evaluate", "simulate", "export", "diagnose", "filter")
+PROGRAMS = (
+    "calibrate",
+    "train",
+    "localize",
+    "evaluate",
+    "simulate",
+    "export",
+    "diagnose",
+    "filter",
+    "render",
+    "link",
+)
 
 pytestmark = pytest.mark.slow
 

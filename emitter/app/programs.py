@@ -45,3 +45,13 @@ def diagnose() -> None:
 def filter() -> None:  # noqa: A001
     """A table → the rows that fulfil an expression."""
     launch("filter")
+
+
+def render() -> None:
+    """A table → a super-resolved image."""
+    launch("render")
+
+
+def link() -> None:
+    """A table → the same with the frames of one blink merged into a row."""
+    launch("link")

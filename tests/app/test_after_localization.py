@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from emitter.app import filter as filter_program
+from emitter.app import link, render
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.io.tables import read_table, write_table
@@ -49,3 +51,50 @@ def test_a_wrong_expression_leaves_no_file(locs: Path) -> None:
     with pytest.raises(EmitterError, match="there are frame, x_nm"):
         filter_program.run(settings)
     assert [path.name for path in locs.parent.iterdir()] == ["locs.csv"]
+
+
+def test_render_writes_the_counts_and_the_pixel_size(locs: Path) -> None:
+    table = read_table(locs)
+    for style in ("histogram", "gaussian"):
+        settings = render.Settings(
+            localizations=locs, output=locs.parent / "image.tif", pixel_nm=7.5, style=style
+        )  # type: ignore[arg-type]
+        render.run(settings)
+        with tifffile.TiffFile(settings.output) as file:
+            image, (n, d) = file.asarray(), file.pages[0].tags["XResolution"].value
+            assert file.imagej_metadata is not None and file.imagej_metadata["unit"] == "um"
+        assert image.dtype == np.float32 and n / d == pytest.approx(1000 / 7.5, rel=1e-6)
+        assert image.sum() == pytest.approx(400, rel=1e-5 if style == "histogram" else 0.02)
+        place = (table.y_nm // 7.5).astype(int), (table.x_nm // 7.5).astype(int)
+        if style == "histogram":
+            assert image[place[0] - place[0].min(), place[1] - place[1].min()].min() >= 1
+
+
+@pytest.mark.parametrize("z_colour", [True, False])
+def test_render_draws_a_region_as_png(locs: Path, z_colour: bool) -> None:
+    output = locs.parent / "image.png"
+    region = (100.0, 200.0, 1100.0, 1200.0)
+    image = render.run(
+        render.Settings(localizations=locs, output=output, region_nm=region, z_colour=z_colour)
+    )
+    table = read_table(locs)
+    inside = (table.x_nm >= 100) & (table.x_nm < 1100) & (table.y_nm >= 200) & (table.y_nm < 1200)
+    assert image.counts().shape == (100, 100) and image.counts().sum() == inside.sum()
+    assert output.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_region_without_localizations_is_named(locs: Path) -> None:
+    settings = render.Settings(
+        localizations=locs, output=locs.parent / "a.png", region_nm=(9e3, 9e3, 1e4, 1e4)
+    )
+    with pytest.raises(EmitterError, match="no localization lies in region_nm"):
+        render.run(settings)
+    assert not settings.output.exists()
+
+
+def test_link_writes_the_number_of_frames(locs: Path) -> None:
+    output = locs.parent / "linked.csv"
+    link.run(link.Settings(localizations=locs, output=output, max_distance_nm=200, max_axial_nm=1000))
+    rows = read_table(output)
+    assert rows.n_frames is not None and rows.n_frames.sum() == 400 and len(rows) < 400
+    assert rows.photons.sum() == pytest.approx(read_table(locs).photons.sum())

@@ -26,6 +26,8 @@ WHAT_ONLY_THE_USER_KNOWS = {
     "simulate": ["output=a.tif"],
     "export": ["checkpoint=a.ckpt", "output=a.onnx"],
     "diagnose": ["movie=a.tif"],
+    "render": ["localizations=a.csv", "output=b.png"],
+    "link": ["localizations=a.csv", "output=b.csv"],
     "filter": ["localizations=a.csv", "where='photons > 1'", "output=b.csv"],
 }
 PROGRAMS = tuple(WHAT_ONLY_THE_USER_KNOWS)

@@ -231,7 +231,18 @@ def test_nearest_of_a_short_typo() -> None:
 def test_every_program_has_its_entry(monkeypatch) -> None:
     launched: list[str] = []
     monkeypatch.setattr(programs, "launch", launched.append)
-    names = ["calibrate", "train", "localize", "evaluate", "simulate", "export", "diagnose", "filter"]
+    names = [
+        "calibrate",
+        "train",
+        "localize",
+        "evaluate",
+        "simulate",
+        "export",
+        "diagnose",
+        "filter",
+        "render",
+        "link",
+    ]
     for name in names:
         getattr(programs, name)()
     assert launched == names
