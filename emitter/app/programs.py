@@ -55,3 +55,13 @@ def render() -> None:
 def link() -> None:
     """A table → the same with the frames of one blink merged into a row."""
     launch("link")
+
+
+def resolution() -> None:
+    """A table → how fine it is."""
+    launch("resolution")
+
+
+def drift() -> None:
+    """A table → the same without the sample's drift."""
+    launch("drift")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 
+from emitter.app import drift, link, render, resolution
 from emitter.app import filter as filter_program
-from emitter.app import link, render
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.io.tables import read_table, write_table
@@ -98,3 +100,21 @@ def test_link_writes_the_number_of_frames(locs: Path) -> None:
     rows = read_table(output)
     assert rows.n_frames is not None and rows.n_frames.sum() == 400 and len(rows) < 400
     assert rows.photons.sum() == pytest.approx(read_table(locs).photons.sum())
+
+
+def test_resolution_says_what_cannot_be_had(locs: Path, caplog) -> None:
+    output = locs.parent / "resolution.json"
+    resolution.run(resolution.Settings(localizations=locs, output=output))
+    report = json.loads(output.read_text())
+    assert report["nena_precision_nm"] is None and "NeNA" in caplog.text
+    assert report["correlation"][0] == pytest.approx(1, abs=0.05)
+    assert report["frequency_per_nm"][-1] == pytest.approx(1 / 20, rel=0.02)  # Nyquist of 10 nm
+
+
+def test_drift_is_written_beside_the_table(locs: Path) -> None:
+    output = locs.parent / "corrected.csv"
+    drift.run(drift.Settings(localizations=locs, output=output, segments=3))
+    by_frame = pd.read_csv(locs.parent / "corrected_drift.csv", index_col="frame")
+    moved = read_table(locs).x_nm - read_table(output).x_nm
+    np.testing.assert_allclose(moved, by_frame.drift_x_nm[read_table(locs).frame], atol=1e-3)
+    assert (locs.parent / "corrected_drift.png").read_bytes().startswith(b"\x89PNG")
