@@ -23,6 +23,10 @@ PROGRAMS = (
     "filter",
     "render",
     "link",
+    "resolution",
+    "drift",
+    "render",
+    "link",
 )
 
 pytestmark = pytest.mark.slow

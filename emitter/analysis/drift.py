@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from scipy import fft
@@ -79,7 +80,7 @@ def estimate_drift(table: EmitterTable, settings: DriftSettings) -> Drift:
     frame_F = np.clip(
         np.arange(first, last + 1), middle_G[0], middle_G[-1]
     )  # no extrapolation beyond the middles
-    kind = "not-a-knot" if settings.segments > 3 else "natural"
+    kind: Literal["not-a-knot", "natural"] = "not-a-knot" if settings.segments > 3 else "natural"
     drift_F2 = CubicSpline(middle_G, drift_G2, bc_type=kind)(frame_F)
     drift_F2 -= drift_F2[table.frame - first].mean(axis=0)
     return Drift(first, drift_F2[:, 0], drift_F2[:, 1])
@@ -109,8 +110,8 @@ def _shifts(
 
 def _peak(correlation_SS: np.ndarray) -> np.ndarray:
     """Where the highest peak lies, (x, y) px to a fraction: the mean under a Gaussian that is moved onto itself."""
-    smooth_SS = gaussian_filter(correlation_SS, 1.0)
-    row, column = np.unravel_index(int(smooth_SS.argmax()), smooth_SS.shape)
+    smooth_SS: np.ndarray = gaussian_filter(correlation_SS, 1.0)
+    row, column = divmod(int(smooth_SS.argmax()), smooth_SS.shape[1])
     reach = math.ceil(3 * _FIT_SIGMA_PX)
     rows = np.arange(max(row - reach, 0), min(row + reach + 1, len(smooth_SS)))
     columns = np.arange(max(column - reach, 0), min(column + reach + 1, smooth_SS.shape[1]))

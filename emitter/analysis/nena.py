@@ -48,12 +48,13 @@ def nena(table: EmitterTable, max_distance_nm: float = 200.0) -> float:
         raise EmitterError(
             "the distances to the next frame do not follow NeNA's model: give a table of blinking emitters"
         ) from error
-    if fit[1] < _MIN_SAME or fit[0] > max_distance_nm / 4:
+    sigma, same = float(fit[0]), float(fit[1])
+    if same < _MIN_SAME or sigma > max_distance_nm / 4:
         raise EmitterError(
             "hardly any emitter is seen again in the next frame, so NeNA has nothing to measure: give a table that is "
             "not linked yet"
         )
-    return float(fit[0])
+    return sigma
 
 
 def next_frame_distances(table: EmitterTable, max_distance_nm: float) -> np.ndarray:
@@ -62,7 +63,8 @@ def next_frame_distances(table: EmitterTable, max_distance_nm: float) -> np.ndar
     apart = 3 * max_distance_nm
     place_N3 = np.column_stack((table.x_nm, table.y_nm, table.frame * apart))
     ahead_N3 = place_N3 + np.array([0, 0, apart])
-    distance_N, _ = cKDTree(place_N3).query(ahead_N3, distance_upper_bound=max_distance_nm)
+    found_N, _ = cKDTree(place_N3).query(ahead_N3, distance_upper_bound=max_distance_nm)
+    distance_N = np.asarray(found_N)
     return distance_N[np.isfinite(distance_N)]
 
 

@@ -29,6 +29,7 @@ WHAT_ONLY_THE_USER_KNOWS = {
     "render": ["localizations=a.csv", "output=b.png"],
     "link": ["localizations=a.csv", "output=b.csv"],
     "resolution": ["localizations=a.csv", "output=b.json"],
+    "drift": ["localizations=a.csv", "output=b.csv"],
     "filter": ["localizations=a.csv", "where='photons > 1'", "output=b.csv"],
 }
 PROGRAMS = tuple(WHAT_ONLY_THE_USER_KNOWS)

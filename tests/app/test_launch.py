@@ -242,6 +242,10 @@ def test_every_program_has_its_entry(monkeypatch) -> None:
         "filter",
         "render",
         "link",
+        "resolution",
+        "drift",
+        "render",
+        "link",
     ]
     for name in names:
         getattr(programs, name)()
