@@ -25,8 +25,6 @@ PROGRAMS = (
     "link",
     "resolution",
     "drift",
-    "render",
-    "link",
 )
 
 pytestmark = pytest.mark.slow

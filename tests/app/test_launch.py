@@ -244,8 +244,6 @@ def test_every_program_has_its_entry(monkeypatch) -> None:
         "link",
         "resolution",
         "drift",
-        "render",
-        "link",
     ]
     for name in names:
         getattr(programs, name)()
