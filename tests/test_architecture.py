@@ -22,6 +22,7 @@ LEVELS = {
     "metrics": 2,
     "io": 2,
     "plots": 2,
+    "analysis": 2,
     "inference": 3,
     "training": 4,
     "app": 5,

@@ -12,7 +12,21 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PROGRAMS = ("calibrate", "train", "localize", "evaluate", "simulate", "export", "diagnose", "convert")
+PROGRAMS = (
+    "calibrate",
+    "train",
+    "localize",
+    "evaluate",
+    "simulate",
+    "export",
+    "diagnose",
+    "convert",
+    "filter",
+    "render",
+    "link",
+    "resolution",
+    "drift",
+)
 
 pytestmark = pytest.mark.slow
 

@@ -32,6 +32,8 @@ from emitter.core.memory import keep_freed_memory
 # What a user can act on; anything else is a bug and keeps its traceback.
 USER_ERRORS = (EmitterError, HydraException, OmegaConfBaseException, OSError)
 
+_FREE_TEXT = ("where",)  # settings that are expressions
+
 
 def conf_dir() -> Path:
     """Folder of the configuration files: inside an installed package, beside it in a checkout."""
@@ -60,6 +62,7 @@ def launch(program: str) -> None:
     for argument in sys.argv[1:]:
         if argument.startswith("="):  # Hydra itself fails on it
             end(program, EmitterError(f"'{argument}' has no name: write name=value, without blanks"))
+    sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
     main = hydra.main(config_path=str(conf_dir()), config_name=program, version_base="1.3")
     try:
         main(lambda config: _job(program, config))()
@@ -71,6 +74,16 @@ def launch(program: str) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
+
+
+def as_text(argument: str) -> str:
+    """The argument, quoted for Hydra where its value is free text: Hydra would read < and > as its own."""
+    name, equals, value = argument.partition("=")
+    quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    if name not in _FREE_TEXT or not value.strip() or quoted:
+        return argument
+    escaped = value.replace("'", "\\'")
+    return f"{name}{equals}'{escaped}'"
 
 
 def _job(program: str, config: DictConfig) -> Any:

@@ -45,3 +45,28 @@ def diagnose() -> None:
 def convert() -> None:
     """A table in one format → the same in another."""
     launch("convert")
+
+
+def filter() -> None:  # noqa: A001
+    """A table → the rows that fulfil an expression."""
+    launch("filter")
+
+
+def render() -> None:
+    """A table → a super-resolved image."""
+    launch("render")
+
+
+def link() -> None:
+    """A table → the same with the frames of one blink merged into a row."""
+    launch("link")
+
+
+def resolution() -> None:
+    """A table → how fine it is."""
+    launch("resolution")
+
+
+def drift() -> None:
+    """A table → the same without the sample's drift."""
+    launch("drift")

@@ -21,7 +21,8 @@ class EmitterTable:
 
     Frames count from 0. x, y in nm from the image's outer corner, z in nm, photons before the quantum efficiency,
     background in photons per pixel, probability in [0, 1]. A quantity that is unknown is NaN; the precision columns
-    (standard deviations) are None when nobody estimated them.
+    (standard deviations) are None when nobody estimated them. ``n_frames`` counts the localizations that were linked
+    into a row; None before linking.
 
     Raises:
         EmitterError: when the columns differ in length.
@@ -38,6 +39,7 @@ class EmitterTable:
     precision_y_nm: np.ndarray | None = None
     precision_z_nm: np.ndarray | None = None
     precision_photons: np.ndarray | None = None
+    n_frames: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, column in self.columns().items():

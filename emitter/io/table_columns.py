@@ -11,7 +11,7 @@ from emitter.core.errors import EmitterError
 from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 
 POSITIONS = ("frame", "x_nm", "y_nm")
-NAMES = (*POSITIONS, "z_nm", "photons", "background", "probability", *PRECISION_COLUMNS)
+NAMES = (*POSITIONS, "z_nm", "photons", "background", "probability", *PRECISION_COLUMNS, "n_frames")
 MAX_FRAME = 2**31 - 1  # what other programs hold, and far from where int64 overflows
 
 

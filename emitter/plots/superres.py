@@ -1,4 +1,4 @@
-"""Super-resolved images: a histogram of the localizations, blurred by a Gaussian, z as colour.
+"""Super-resolved images: a histogram of the localizations, blurred or not, or Gaussians; z as colour.
 
 Shape suffixes: H rows, W columns (of the rendered image, first row at y = 0).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.ndimage import gaussian_filter
 
-from emitter.core.errors import require
+from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
+from emitter.plots.splat import add_gaussians
 
 log = logging.getLogger(__name__)
 
@@ -44,46 +45,95 @@ class SuperResImage:
         pixel_nm: pixel of the image, made larger for a field that would need more than ``MAX_SIDE_PX`` pixels. The
             blur's standard deviation is one pixel, or a thousandth of the longer side where that is more.
         z_range_nm: lowest and highest z of the colour scale; None for a 2D image.
+        style: "blurred" is the histogram, blurred as said; "histogram" is without the blur; "gaussian" draws every
+            localization by its own precision in x and in y.
+        origin_nm: x and y of the field's outer corner.
+        max_side_px: in place of ``MAX_SIDE_PX``.
     """
 
     def __init__(
-        self, field_nm: tuple[float, float], pixel_nm: float, z_range_nm: tuple[float, float] | None = None
+        self,
+        field_nm: tuple[float, float],
+        pixel_nm: float,
+        z_range_nm: tuple[float, float] | None = None,
+        style: Literal["blurred", "histogram", "gaussian"] = "blurred",
+        origin_nm: tuple[float, float] = (0.0, 0.0),
+        max_side_px: int = MAX_SIDE_PX,
     ) -> None:
         require(pixel_nm > 0, f"superres_nm is {pixel_nm}: give the pixel of the image in nm, above 0")
-        self.pixel_nm = max(pixel_nm, max(field_nm) / MAX_SIDE_PX)
+        self.pixel_nm = max(pixel_nm, max(field_nm) / max_side_px)
         if self.pixel_nm > pixel_nm:
             log.info(
                 "the image's pixels are %.1f nm instead of %g: the field is large", self.pixel_nm, pixel_nm
             )
         width, height = (max(1, math.ceil(side / self.pixel_nm - 1e-9)) for side in field_nm)
         self._count_HW = np.zeros((height, width), np.float32)
-        self._blur_px = max(1.0, max(width, height) / _SCREEN_PX)
+        self._style, self._origin_nm = style, origin_nm
+        self._blur_px = max(1.0, max(width, height) / _SCREEN_PX) if style == "blurred" else 0.0
+        # of one localization: below a tenth of it, a pixel counts as dark
+        self._peak = 1 / (2 * math.pi * self._blur_px**2) if style == "blurred" else 1.0
         self._z_range_nm = z_range_nm
         self._z_sum_HW = None if z_range_nm is None else np.zeros((height, width), np.float32)
 
     def add(self, table: EmitterTable) -> None:
-        """Add the localizations that lie in the field."""
+        """Add the localizations that lie in the field.
+
+        Raises:
+            EmitterError: Gaussians are wanted and the table has no precision in x and y.
+        """
         height, width = self._count_HW.shape
-        column, row = np.floor(table.x_nm / self.pixel_nm), np.floor(table.y_nm / self.pixel_nm)
+        x_px, y_px = (
+            (position - origin) / self.pixel_nm
+            for position, origin in zip((table.x_nm, table.y_nm), self._origin_nm, strict=True)
+        )
+        if self._style == "gaussian":
+            self._add_gaussians(table, x_px, y_px)
+            return
+        column, row = np.floor(x_px), np.floor(y_px)
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         place = row[inside].astype(np.int64), column[inside].astype(np.int64)
         np.add.at(self._count_HW, place, np.float32(1))
         if self._z_sum_HW is not None:
             np.add.at(self._z_sum_HW, place, table.z_nm[inside].astype(np.float32))
 
+    def _add_gaussians(self, table: EmitterTable, x_px: np.ndarray, y_px: np.ndarray) -> None:
+        sigma_px = [
+            np.empty(0) if column is None else column / self.pixel_nm
+            for column in (table.precision_x_nm, table.precision_y_nm)
+        ]
+        if any(len(sigma) < len(table) or not np.all((sigma > 0) & (sigma < np.inf)) for sigma in sigma_px):
+            raise EmitterError(
+                "Gaussians need precision_x_nm and precision_y_nm above 0 in every row of the table: filter the rows, "
+                "or draw a histogram, or give one width for all"
+            )
+        one = np.ones(len(table))
+        x, y = sigma_px
+        add_gaussians(self._count_HW, one, (x_px, y_px), (x, y))
+        if self._z_sum_HW is not None:
+            add_gaussians(self._z_sum_HW, table.z_nm, (x_px, y_px), (x, y))
+        if len(table):  # of the widest block, so that the dimmest kind of localization still counts as lit
+            self._peak = min(self._peak, float(np.median(1 / np.maximum(2 * math.pi * x * y, 1))))
+
+    def counts(self) -> np.ndarray:
+        """Localizations in each pixel, (H, W) float32: fractions where Gaussians are drawn."""
+        return self._count_HW
+
     def rgb(self) -> np.ndarray:
         """The image, (H, W, 3) uint8: brightness is density, hue is the mean z (one colour scale in 2D)."""
-        density_HW = gaussian_filter(self._count_HW, self._blur_px)
+        density_HW = self._blurred(self._count_HW)
         # Against one localization's peak, not the brightest: a bead that stays on must not hide the rest.
-        lit = density_HW > 0.1 / (2 * math.pi * self._blur_px**2)
+        lit = density_HW > 0.1 * self._peak
         top = float(np.percentile(density_HW[lit], _BRIGHTEST_PERCENTILE)) if lit.any() else 1.0
         brightness_HW = np.clip(density_HW / top, 0, 1) ** 0.6  # below 1: thin structures beside dense ones
         if self._z_sum_HW is None or self._z_range_nm is None:
             return _colours(_DENSITY_COLOURS, brightness_HW)
-        z_nm_HW = gaussian_filter(self._z_sum_HW, self._blur_px) / np.maximum(density_HW, 1e-6)
+        z_nm_HW = self._blurred(self._z_sum_HW) / np.maximum(density_HW, 1e-6)
         low, high = self._z_range_nm
         hue_HW3 = _colours(_Z_COLOURS, (z_nm_HW - low) / max(high - low, 1e-9))
         return (hue_HW3 * brightness_HW[..., None]).astype(np.uint8)
+
+    def _blurred(self, image_HW: np.ndarray) -> np.ndarray:
+        return gaussian_filter(image_HW, self._blur_px) if self._blur_px else image_HW
 
     def save(self, path: Path) -> None:
         """Write a PNG with a scale bar in µm and, in 3D, a colour bar for z in nm."""

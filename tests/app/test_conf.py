@@ -27,6 +27,11 @@ WHAT_ONLY_THE_USER_KNOWS = {
     "export": ["checkpoint=a.ckpt", "output=a.onnx"],
     "diagnose": ["movie=a.tif"],
     "convert": ["table=a.csv", "output=b.hdf5"],
+    "render": ["localizations=a.csv", "output=b.png"],
+    "link": ["localizations=a.csv", "output=b.csv"],
+    "resolution": ["localizations=a.csv", "output=b.json"],
+    "drift": ["localizations=a.csv", "output=b.csv"],
+    "filter": ["localizations=a.csv", "where='photons > 1'", "output=b.csv"],
 }
 PROGRAMS = tuple(WHAT_ONLY_THE_USER_KNOWS)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from emitter.app import launch as launch_module
 from emitter.app import programs
@@ -230,7 +231,28 @@ def test_nearest_of_a_short_typo() -> None:
 def test_every_program_has_its_entry(monkeypatch) -> None:
     launched: list[str] = []
     monkeypatch.setattr(programs, "launch", launched.append)
-    names = ["calibrate", "train", "localize", "evaluate", "simulate", "export", "diagnose", "convert"]
+    names = [
+        "calibrate",
+        "train",
+        "localize",
+        "evaluate",
+        "simulate",
+        "export",
+        "diagnose",
+        "convert",
+        "filter",
+        "render",
+        "link",
+        "resolution",
+        "drift",
+    ]
     for name in names:
         getattr(programs, name)()
     assert launched == names
+
+
+@pytest.mark.parametrize("value", ["a < 1 and b > 2", "(a + 1) % 2 == 0 or c in [1, 2]", "a, b", "a: 'b'"])
+def test_free_text_reaches_the_settings_as_it_is_typed(value: str) -> None:
+    parser = OverridesParser.create()
+    assert parser.parse_override(launch_module.as_text(f"where={value}")).value() == value
+    assert launch_module.as_text(f"name={value}") == f"name={value}"

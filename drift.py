@@ -1,0 +1,4 @@
+from emitter.app.programs import drift
+
+if __name__ == "__main__":
+    drift()

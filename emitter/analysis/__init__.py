@@ -1,0 +1,1 @@
+"""What is done with a table after localization; pure functions over ``EmitterTable``."""

@@ -1,0 +1,77 @@
+"""Localization precision from nearest neighbours in adjacent frames (NeNA).
+
+Endesfelder et al., Histochem. Cell Biol. 141, 629 (2014). Shape suffixes: N rows, D distances, B bins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import curve_fit
+from scipy.spatial import cKDTree
+
+from emitter.core.errors import EmitterError
+from emitter.core.table import EmitterTable
+
+_BINS = 100
+_MIN_DISTANCES = 200
+_MIN_SAME = 0.05  # share of distances that are of one emitter with itself: with fewer the width is arbitrary
+
+
+def nena(table: EmitterTable, max_distance_nm: float = 200.0) -> float:
+    """Standard deviation of x and of y, nm, from emitters that are seen in two frames in a row.
+
+    Raises:
+        EmitterError: fewer than 200 localizations have a neighbour in the next frame, the model does not fit, or it
+            finds hardly any emitter that is seen again.
+    """
+    distance_D = next_frame_distances(table, max_distance_nm)
+    if len(distance_D) < _MIN_DISTANCES:
+        raise EmitterError(
+            f"{len(distance_D)} localizations have a neighbour in the next frame, NeNA needs {_MIN_DISTANCES}: give "
+            "a table that is not linked"
+        )
+    density_B, edges = np.histogram(distance_D, _BINS, (0, max_distance_nm), density=True)
+    middle_B = (edges[1:] + edges[:-1]) / 2
+    start = max(
+        float(middle_B[np.argmax(density_B)]) / np.sqrt(2), edges[1] / 2
+    )  # where the Rayleigh part is highest
+    far = max_distance_nm
+    try:
+        fit, _ = curve_fit(
+            _density,
+            middle_B,
+            density_B,
+            p0=(start, 0.8, far / 2, far / 4, 0.1, 1 / far**2),
+            bounds=([edges[1] / 10, 0, 0, edges[1], 0, 0], [far, 2, 2 * far, 2 * far, 2, np.inf]),
+        )
+    except RuntimeError as error:
+        raise EmitterError(
+            "the distances to the next frame do not follow NeNA's model: give a table of blinking emitters"
+        ) from error
+    sigma, same = float(fit[0]), float(fit[1])
+    if same < _MIN_SAME or sigma > max_distance_nm / 4:
+        raise EmitterError(
+            "hardly any emitter is seen again in the next frame, so NeNA has nothing to measure: give a table that is "
+            "not linked yet"
+        )
+    return sigma
+
+
+def next_frame_distances(table: EmitterTable, max_distance_nm: float) -> np.ndarray:
+    """Lateral distance (nm) to the nearest localization of the next frame, (D,), where one is near enough."""
+    # frames far apart as a third length: a neighbour is then always in the frame asked for
+    apart = 3 * max_distance_nm
+    place_N3 = np.column_stack((table.x_nm, table.y_nm, table.frame * apart))
+    ahead_N3 = place_N3 + np.array([0, 0, apart])
+    found_N, _ = cKDTree(place_N3).query(ahead_N3, distance_upper_bound=max_distance_nm)
+    distance_N = np.asarray(found_N)
+    return distance_N[np.isfinite(distance_N)]
+
+
+def _density(
+    d_B: np.ndarray, sigma: float, same: float, centre: float, spread: float, other: float, slope: float
+) -> np.ndarray:
+    """Same emitter (Rayleigh), a Gaussian for neighbours at short range, and a line for others at random."""
+    rayleigh_B = d_B / (2 * sigma**2) * np.exp(-(d_B**2) / (4 * sigma**2))
+    gaussian_B = np.exp(-((d_B - centre) ** 2) / (2 * spread**2)) / (np.sqrt(2 * np.pi) * spread)
+    return same * rayleigh_B + other * gaussian_B + slope * d_B

@@ -1,0 +1,4 @@
+from emitter.app.programs import link
+
+if __name__ == "__main__":
+    link()

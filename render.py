@@ -1,0 +1,4 @@
+from emitter.app.programs import render
+
+if __name__ == "__main__":
+    render()

@@ -1,0 +1,66 @@
+"""FRC against a plain computation and a known answer; NeNA against a known precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from emitter.analysis.frc import frc, ring_correlation
+from emitter.analysis.nena import nena, next_frame_distances
+from emitter.core.errors import EmitterError
+from emitter.core.table import EmitterTable
+
+
+@pytest.mark.parametrize("side", [32, 33])
+def test_rings_are_those_of_the_whole_fourier_plane(side: int) -> None:
+    rng = np.random.default_rng(0)
+    one, two = rng.poisson(3, (2, side, side)).astype(float)
+    a, b = np.fft.fft2(one), np.fft.fft2(two)
+    freq = np.fft.fftfreq(side, 1 / side)
+    ring = np.round(np.sqrt(freq[:, None] ** 2 + freq[None] ** 2))
+    for q, value in enumerate(ring_correlation(one, two)):
+        at = ring == q
+        power = (abs(a[at]) ** 2).sum() * (abs(b[at]) ** 2).sum()
+        expected = (a[at] * b[at].conj()).sum().real / np.sqrt(power)
+        assert value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("sigma", [10.0, 20.0])
+def test_resolution_of_points_seen_often_is_the_known_one(sigma: float) -> None:
+    """Emitters at random, each seen 2m times, split by chance: FRC = s / (1 + s), s = (m - 1/2)·exp(-4π²σ²q²)."""
+    rng = np.random.default_rng(1)
+    n, m = 1200, 10
+    at = np.repeat(np.arange(n), 2 * m)
+    x, y = (rng.uniform(0, 4000, n)[at] + rng.normal(0, sigma, len(at)) for _ in range(2))
+    found = frc(EmitterTable.of(rng.integers(0, 2000, len(at)), x_nm=x, y_nm=y), pixel_nm=5)
+    expected = 2 * np.pi * sigma / np.sqrt(np.log(6 * (m - 0.5)))  # s = 1/6 where FRC = 1/7
+    assert found.resolution_nm == pytest.approx(expected, rel=0.06)
+
+
+@pytest.mark.parametrize("sigma", [8.0, 20.0])
+def test_nena_recovers_the_precision(sigma: float) -> None:
+    rng = np.random.default_rng(2)
+    n, life = 2500, 3
+    at = np.repeat(np.arange(n), life)
+    frame = rng.integers(0, 500, n)[at] + np.tile(np.arange(life), n)
+    x, y = (rng.uniform(0, 8000, n)[at] + rng.normal(0, sigma, len(at)) for _ in range(2))
+    assert nena(EmitterTable.of(frame, x_nm=x, y_nm=y)) == pytest.approx(sigma, rel=0.05)
+
+
+def test_distances_are_to_the_next_frame() -> None:
+    table = EmitterTable.of([0, 0, 1, 1, 3], x_nm=[0, 900, 3, 500, 3], y_nm=[0, 0, 4, 0, 4])
+    np.testing.assert_allclose(next_frame_distances(table, 200), [5])
+
+
+def test_tables_that_say_nothing_are_refused() -> None:
+    few = EmitterTable.of(np.arange(50), x_nm=np.arange(50.0), y_nm=np.arange(50.0))
+    with pytest.raises(EmitterError, match="100 localizations"):
+        frc(few)
+    with pytest.raises(EmitterError, match="NeNA needs 200"):
+        nena(few)
+    rng = np.random.default_rng(0)
+    other = EmitterTable.of(
+        rng.integers(0, 50, 3000), x_nm=rng.uniform(0, 3000, 3000), y_nm=rng.uniform(0, 3000, 3000)
+    )
+    with pytest.raises(EmitterError, match="hardly any emitter is seen again"):
+        nena(other)

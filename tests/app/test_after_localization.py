@@ -1,0 +1,120 @@
+"""The programs after localization, as a user runs them: from file to file, and the sentences on wrong input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from emitter.app import drift, link, render, resolution
+from emitter.app import filter as filter_program
+from emitter.core.errors import EmitterError
+from emitter.core.table import EmitterTable
+from emitter.io.tables import read_table, write_table
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def locs(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    table = EmitterTable.of(
+        np.sort(rng.integers(0, 50, 400)),
+        x_nm=rng.uniform(0, 3000, 400),
+        y_nm=rng.uniform(0, 2000, 400),
+        z_nm=rng.uniform(-300, 300, 400),
+        photons=rng.uniform(100, 3000, 400),
+        precision_x_nm=rng.uniform(5, 20, 400),
+        precision_y_nm=rng.uniform(5, 20, 400),
+    )
+    write_table(tmp_path / "locs.csv", table)
+    return tmp_path / "locs.csv"
+
+
+def test_filter_takes_an_expression_as_it_is_typed(locs: Path) -> None:
+    where = "where=precision_x_nm < 15 and photons > 500"
+    command = [sys.executable, str(REPOSITORY / "filter.py"), f"localizations={locs}", "output=kept.csv"]
+    done = subprocess.run([*command, where], cwd=locs.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "wrote kept.csv" in done.stdout
+    kept, table = read_table(locs.parent / "kept.csv"), read_table(locs)
+    assert table.precision_x_nm is not None
+    assert len(kept) == np.sum((table.precision_x_nm < 15) & (table.photons > 500)) > 0
+
+
+def test_a_wrong_expression_leaves_no_file(locs: Path) -> None:
+    settings = filter_program.Settings(localizations=locs, output=locs.parent / "kept.csv", where="phot > 1")
+    with pytest.raises(EmitterError, match="there are frame, x_nm"):
+        filter_program.run(settings)
+    assert [path.name for path in locs.parent.iterdir()] == ["locs.csv"]
+
+
+def test_render_writes_the_counts_and_the_pixel_size(locs: Path) -> None:
+    table = read_table(locs)
+    for style in ("histogram", "gaussian"):
+        settings = render.Settings(
+            localizations=locs, output=locs.parent / "image.tif", pixel_nm=7.5, style=style
+        )  # type: ignore[arg-type]
+        render.run(settings)
+        with tifffile.TiffFile(settings.output) as file:
+            image, (n, d) = file.asarray(), file.pages[0].tags["XResolution"].value
+            assert file.imagej_metadata is not None and file.imagej_metadata["unit"] == "um"
+        assert image.dtype == np.float32 and n / d == pytest.approx(1000 / 7.5, rel=1e-6)
+        assert image.sum() == pytest.approx(400, rel=1e-5 if style == "histogram" else 0.02)
+        place = (table.y_nm // 7.5).astype(int), (table.x_nm // 7.5).astype(int)
+        if style == "histogram":
+            assert image[place[0] - place[0].min(), place[1] - place[1].min()].min() >= 1
+
+
+@pytest.mark.parametrize("z_colour", [True, False])
+def test_render_draws_a_region_as_png(locs: Path, z_colour: bool) -> None:
+    output = locs.parent / "image.png"
+    region = (100.0, 200.0, 1100.0, 1200.0)
+    image = render.run(
+        render.Settings(localizations=locs, output=output, region_nm=region, z_colour=z_colour)
+    )
+    table = read_table(locs)
+    inside = (table.x_nm >= 100) & (table.x_nm < 1100) & (table.y_nm >= 200) & (table.y_nm < 1200)
+    assert image.counts().shape == (100, 100) and image.counts().sum() == inside.sum()
+    assert output.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_region_without_localizations_is_named(locs: Path) -> None:
+    settings = render.Settings(
+        localizations=locs, output=locs.parent / "a.png", region_nm=(9e3, 9e3, 1e4, 1e4)
+    )
+    with pytest.raises(EmitterError, match="no localization lies in region_nm"):
+        render.run(settings)
+    assert not settings.output.exists()
+
+
+def test_link_writes_the_number_of_frames(locs: Path) -> None:
+    output = locs.parent / "linked.csv"
+    link.run(link.Settings(localizations=locs, output=output, max_distance_nm=200, max_axial_nm=1000))
+    rows = read_table(output)
+    assert rows.n_frames is not None and rows.n_frames.sum() == 400 and len(rows) < 400
+    assert rows.photons.sum() == pytest.approx(read_table(locs).photons.sum())
+
+
+def test_resolution_says_what_cannot_be_had(locs: Path, caplog) -> None:
+    output = locs.parent / "resolution.json"
+    resolution.run(resolution.Settings(localizations=locs, output=output))
+    report = json.loads(output.read_text())
+    assert report["nena_precision_nm"] is None and "NeNA" in caplog.text
+    assert report["correlation"][0] == pytest.approx(1, abs=0.05)
+    assert report["frequency_per_nm"][-1] == pytest.approx(1 / 20, rel=0.02)  # Nyquist of 10 nm
+
+
+def test_drift_is_written_beside_the_table(locs: Path) -> None:
+    output = locs.parent / "corrected.csv"
+    drift.run(drift.Settings(localizations=locs, output=output, segments=3))
+    by_frame = pd.read_csv(locs.parent / "corrected_drift.csv", index_col="frame")
+    moved = read_table(locs).x_nm - read_table(output).x_nm
+    np.testing.assert_allclose(moved, by_frame.drift_x_nm[read_table(locs).frame], atol=1e-3)
+    assert (locs.parent / "corrected_drift.png").read_bytes().startswith(b"\x89PNG")
