@@ -276,7 +276,7 @@ class Loaded:
 def test_a_checkpoint_predicts_turned_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def tables(bundle: object, n_samples: int, turned: bool) -> None:
+    def tables(bundle: object, n_samples: int, turned: bool, refiner: object) -> None:
         asked.append(turned)
         raise EmitterError("that was all")
 
