@@ -288,3 +288,14 @@ def test_residuals_are_shared_out_by_class():
         found.with_columns(z_nm=found.z_nm + 900), truth, (4000.0, 4000.0), axial=False
     )
     assert flat.rows("edge", "edge_nm", (0, np.inf))[2] == "| 0 and more | 100 % | – | 100 % | 0.750 | 0.0 |"
+
+
+def test_the_benchmark_of_tables_reads_what_it_makes(tmp_path):
+    module = load("tables")
+    table = module.a_table(50)
+    for name, make in module.FOREIGN.items():
+        make(tmp_path / "table", table)
+        found = module.read_table(tmp_path / "table", module.PIXEL)
+        shift = 50 if name == "smap" else 0  # its columns are written as they are
+        assert np.allclose(found.x_nm + shift, table.x_nm, atol=0.1), name
+        assert (found.frame == table.frame).all()

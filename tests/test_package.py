@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PROGRAMS = ("calibrate", "train", "localize", "evaluate", "simulate", "export", "diagnose")
+PROGRAMS = ("calibrate", "train", "localize", "evaluate", "simulate", "export", "diagnose", "convert")
 
 pytestmark = pytest.mark.slow
 

@@ -85,7 +85,9 @@ def test_every_dependency_is_pinned() -> None:
     """constraints.txt pins every distribution that pyproject.toml names."""
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE))
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    extras = project["optional-dependencies"]
+    del extras["picasso"]  # for an environment of its own: it wants an older pandas
+    wanted = [*project["dependencies"], *chain(*extras.values())]
     names = {re.split("[<>=~[]", name)[0].lower() for name in wanted}
     assert names - {"emitter"} <= set(pins)  # an extra may name others of its own
     assert all("+" not in version for version in pins.values())

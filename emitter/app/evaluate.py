@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from emitter.app.evaluate_report import report_of
 from emitter.app.held_out import held_out_tables
 from emitter.app.schema import build, to_plain
-from emitter.app.scoring import METRICS_FILE, offset_note, score, show, write_report
+from emitter.app.scoring import METRICS_FILE, Bound, offset_note, score, show, write_report
 from emitter.app.sureness import told_refiner, with_correction
 from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
@@ -24,7 +25,7 @@ from emitter.io.tables import read_table
 from emitter.metrics.crlb import CRLB, table_crlb
 from emitter.metrics.offset import estimate_offset, without_offset
 from emitter.metrics.pixel_bias import pixel_bias
-from emitter.metrics.protocol import FieldNm, protocol_named
+from emitter.metrics.protocol import FieldNm, Protocol, protocol_named
 from emitter.metrics.uncertainty import uncertainty_scores
 from emitter.simulation.settings import SimulationSettings
 
@@ -51,6 +52,7 @@ class Settings:
     turned: bool = False
     refine: Literal["map"] | None = None
     simulation: dict[str, Any] = field(default_factory=dict)
+    report: bool = True
 
     def __post_init__(self) -> None:
         require(
@@ -97,6 +99,17 @@ class Settings:
         return None if self.pixel_size_nm is None else PixelSize.of(self.pixel_size_nm)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What ``metrics.json`` holds, and what it was computed from."""
+
+    metrics: dict[str, Any]
+    predicted: EmitterTable
+    truth: EmitterTable
+    protocol: Protocol
+    bound: Bound | None = None
+
+
 def run(settings: Settings) -> dict[str, Any]:
     """Score, write ``metrics.json`` and show the figures, which are returned too.
 
@@ -104,20 +117,24 @@ def run(settings: Settings) -> dict[str, Any]:
         EmitterError: a table that cannot be read, truth without rows, or an output that cannot be written.
     """
     prepare_output(settings.output / METRICS_FILE)
-    metrics = (
+    scored = (
         evaluate_tables(settings)
         if settings.checkpoint is None
         else evaluate_checkpoint(settings.checkpoint, settings)
     )
+    metrics = scored.metrics
     path = write_report(metrics, settings.output)
     for note in metrics["notes"]:
         log.warning(note)
     show(metrics)
     log.info("wrote %s", path)
+    if settings.report:
+        tables = scored.predicted, scored.truth
+        log.info("wrote %s", report_of(*tables, scored.protocol, metrics, settings.output, scored.bound))
     return metrics
 
 
-def evaluate_tables(settings: Settings) -> dict[str, Any]:
+def evaluate_tables(settings: Settings) -> Scored:
     """The metrics of a table of localizations against its truth."""
     if settings.localizations is None or settings.truth is None:
         raise EmitterError("there are no tables to evaluate: give localizations=TABLE truth=TABLE")
@@ -154,14 +171,13 @@ def evaluate_tables(settings: Settings) -> dict[str, Any]:
     note = offset_note(metrics)
     if note and not settings.remove_offset:
         notes.append(f"{note} (remove_offset=true takes it off before matching)")
-    return {**metrics, "offset_removed_nm": offset_nm, "notes": notes}
+    metrics |= {"offset_removed_nm": offset_nm, "notes": notes}
+    return Scored(metrics, predicted, truth, protocol)
 
 
-def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> dict[str, Any]:
+def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> Scored:
     """The metrics of a network on samples of its own simulation that training never saw, and its pixel bias."""
-    bundle = load_bundle(checkpoint)
-    if settings.refine is not None:
-        bundle = with_correction(bundle)
+    bundle = with_correction(load_bundle(checkpoint))
     refiner = None if settings.refine is None else told_refiner(bundle)  # of the training's own frames
     bundle = replace(bundle, simulation=changed(bundle.simulation, settings.simulation))
     predicted, truth = held_out_tables(bundle, settings.samples, turned=settings.turned, refiner=refiner)
@@ -177,7 +193,8 @@ def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> dict[str, Any]:
     metrics = score(predicted, truth, protocol, field_nm, bound)
     bias = pixel_bias(predicted, bundle.pixel_size)
     sureness = uncertainty_scores(predicted, truth, protocol)
-    return {**metrics, **bias, **sureness, "offset_removed_nm": None, "notes": []}
+    metrics |= {**bias, **sureness, "offset_removed_nm": None, "notes": []}
+    return Scored(metrics, predicted, truth, protocol, bound)
 
 
 def changed(simulation: SimulationSettings, settings: Mapping[str, Any]) -> SimulationSettings:

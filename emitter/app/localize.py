@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from emitter.app.localize_report import report_of
 from emitter.app.localizing import Target, job_of, localize, places_of
 from emitter.app.schema import to_plain
 from emitter.app.sureness import told_refiner, with_correction
@@ -25,7 +26,11 @@ from emitter.simulation.camera import MAX_ADU
 
 log = logging.getLogger(__name__)
 
-_NOT_OF_THE_TABLE = ("output", "checkpoint")  # the first is where it is, of the other its content counts
+_NOT_OF_THE_TABLE = (
+    "output",
+    "checkpoint",
+    "report",
+)  # the first is where it is, of the other its content counts
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Settings:
     refine: Literal["map"] | None = None
     frames: tuple[int, int] | None = None
     roi: tuple[int, int, int, int] | None = None
+    report: bool = True
 
     def __post_init__(self) -> None:
         require(self.output.suffix == ".csv", f"output is '{self.output}': give the name of a .csv file")
@@ -133,6 +139,9 @@ def run(settings: Settings) -> dict[str, Any]:
             with replacing(image_path) as temporary:
                 image.save(temporary)
             log.info("wrote %s", image_path)
+        if settings.report:
+            title = f"Localizations of {Path(movie.name).name}"
+            log.info("wrote %s", report_of(output, image_path, movie, places, bundle, title))
         return {
             "n_frames": len(places),
             "n_emitters": n_emitters,

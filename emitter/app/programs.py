@@ -40,3 +40,8 @@ def export() -> None:
 def diagnose() -> None:
     """A movie → whether the camera is believable, and the priors to train with."""
     launch("diagnose")
+
+
+def convert() -> None:
+    """A table in one format → the same in another."""
+    launch("convert")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -145,11 +145,18 @@ def show(metrics: dict[str, Any]) -> None:
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    for label, key, form in _SHOWN:
-        if key in metrics:
-            value = metrics[key]
-            table.add_row(label, form.format(value) if math.isfinite(value) else "–")
+    for label, value in shown_metrics(metrics):
+        table.add_row(label, value)
     console.print(table)
+
+
+def shown_metrics(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Labels and values of the figures that people read."""
+    return [
+        (label, form.format(metrics[key]) if math.isfinite(metrics[key]) else "–")
+        for label, key, form in _SHOWN
+        if key in metrics
+    ]
 
 
 def describe(settings: dict[str, Any]) -> str:

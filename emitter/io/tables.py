@@ -1,76 +1,54 @@
-"""Tables of emitters: reading any known format, writing our own.
+"""Tables of emitters in every known format.
 
-Known by their column names: ThunderSTORM csv (2D, 3D, older names), the SMLM challenge's csv, our own csv
-(the columns of ``EmitterTable``), separated by commas, semicolons or tabs. Known by its first bytes:
-Insight3 ``.bin``. Inside, frames count from 0 and positions are nm from the image's outer corner; each
-format's own convention is converted here.
+Inside, frames count from 0 and positions are nm from the image's outer corner; each format's own convention is
+converted in its own file. A file is read by its content, whatever its name, and written by its ending.
 """
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from emitter.core.errors import EmitterError
-from emitter.core.table import PRECISION_COLUMNS, EmitterTable
+from emitter.core.errors import EmitterError, SettingsError, require
+from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
-from emitter.io.files import replacing
+from emitter.io import decode_h5, picasso
+from emitter.io.acquisition import Acquisition
+from emitter.io.csv_tables import read_csv, write_emitter_csv, write_thunderstorm
+from emitter.io.hdf5_tables import is_hdf5, read_hdf5
 from emitter.io.insight3 import is_insight3, read_insight3
+from emitter.io.parquet import is_parquet, read_parquet, write_parquet
+from emitter.io.smlm import is_smlm, read_smlm, write_smlm
 
-__all__ = ["read_table", "write_table"]
+__all__ = ["FORMATS", "format_of", "read_table", "read_table_of", "write_table"]
+
+Read = Callable[[Path, PixelSize | None], tuple[EmitterTable, Acquisition]]
+Write = Callable[[Path, EmitterTable, Acquisition], None]
 
 
 @dataclass(frozen=True)
-class _Format:
-    """The file's columns for each of ours (the first that is there counts), and its first frame's number."""
+class Format:
+    """A format that is written: its ending, and its writer."""
 
-    name: str
-    first_frame: int
-    columns: dict[str, tuple[str, ...]]
-
-    @property
-    def required(self) -> list[str]:
-        return [self.columns[name][0] for name in ("frame", "x_nm", "y_nm")]
+    suffix: str
+    write: Write
 
 
-_OWN_NAMES = ("frame", "x_nm", "y_nm", "z_nm", "photons", "background", "probability", *PRECISION_COLUMNS)
-_SEPARATORS = (",", ";", "\t")
-_MAX_FRAME = 2**31 - 1  # what other programs hold, and far from where int64 overflows
-_UNCERTAINTY = ("uncertainty_xy [nm]", "uncertainty [nm]")
-_FORMATS = (
-    _Format("emitter csv", 0, {name: (name,) for name in _OWN_NAMES}),
-    _Format(
-        "ThunderSTORM csv",
-        1,
-        {
-            "frame": ("frame",),
-            "x_nm": ("x [nm]",),
-            "y_nm": ("y [nm]",),
-            "z_nm": ("z [nm]",),
-            "photons": ("intensity [photon]",),
-            "background": ("offset [photon]",),
-            "probability": ("probability",),
-            "precision_x_nm": ("precision_x_nm", *_UNCERTAINTY),
-            "precision_y_nm": ("precision_y_nm", *_UNCERTAINTY),
-            "precision_z_nm": ("uncertainty_z [nm]",),
-            "precision_photons": ("precision_photons",),
-        },
-    ),
-    _Format(
-        "challenge csv",
-        1,
-        {
-            "frame": ("frame",),
-            "x_nm": ("xnano",),
-            "y_nm": ("ynano",),
-            "z_nm": ("znano",),
-            "photons": ("intensity",),
-        },
-    ),
+FORMATS = {
+    "emitter": Format(".csv", write_emitter_csv),
+    "thunderstorm": Format(".csv", write_thunderstorm),
+    "picasso": Format(".hdf5", picasso.write),
+    "decode": Format(".h5", decode_h5.write),
+    "smlm": Format(".smlm", write_smlm),
+    "parquet": Format(".parquet", write_parquet),
+}
+# By content, in this order; what is none of them is read as text.
+_READERS: tuple[tuple[Callable[[Path], bool], Read], ...] = (
+    (is_insight3, read_insight3),
+    (is_parquet, read_parquet),
+    (is_hdf5, read_hdf5),
+    (is_smlm, read_smlm),
 )
 
 
@@ -78,145 +56,67 @@ def read_table(path: str | Path, pixel_size: PixelSize | None = None) -> Emitter
     """Read a table of emitters; what the file does not hold is NaN (probability 1).
 
     Args:
-        path: the file; its format is found from its content.
-        pixel_size: needed for formats in pixels (Insight3 ``.bin``).
+        path: ThunderSTORM, challenge or emitter csv, Picasso hdf5, DECODE h5, SMLM 0.2, Parquet, SMAP mat (v7.3) or
+            Insight3 bin, found from its content.
+        pixel_size: for formats in pixels that do not tell it (Insight3; others when it is missing); where a file
+            tells another, the given one counts.
 
     Raises:
-        EmitterError: no such file, an unknown format (naming the columns found and expected), or a row that
-            is not numbers. A table without rows is no error.
+        EmitterError: no such file, an unknown format, or a content that is not as its format has it. A table without
+            rows is no error.
     """
+    return read_table_of(path, pixel_size)[0]
+
+
+def read_table_of(path: str | Path, pixel_size: PixelSize | None = None) -> tuple[EmitterTable, Acquisition]:
+    """As ``read_table``, with what the file tells of its movie."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise EmitterError(f"table {path} does not exist: check the path")
-    if is_insight3(path):
-        return read_insight3(path, pixel_size)
-    names, separator, table_format = _columns_of(path, _header(path))
-    numbers = _read_numbers(path, names, separator)
-    columns = {}
-    for ours, candidates in table_format.columns.items():
-        present = [name for name in candidates if name in numbers]
-        if present:
-            columns[ours] = (
-                _finite(path, numbers, present[0]) if ours in _OWN_NAMES[:3] else numbers[present[0]]
-            )
-    frame = columns.pop("frame")
-    bad = (frame != np.round(frame)) | (frame < table_format.first_frame) | (frame > _MAX_FRAME)
-    if bad.any():
-        raise EmitterError(
-            f"row {int(np.argmax(bad)) + 1} of {path} has frame {frame[bad][0]:g}: the frames of a "
-            f"{table_format.name} are whole numbers from {table_format.first_frame} to {_MAX_FRAME}"
-        )
-    return EmitterTable.of(frame.astype(np.int64) - table_format.first_frame, **columns)
+    read = next((read for is_of, read in _READERS if is_of(path)), read_csv)
+    return read(path, pixel_size)
 
 
-def write_table(path: str | Path, table: EmitterTable) -> None:
-    """Write our own csv: the columns of ``EmitterTable`` in full precision, whole or not at all."""
-    with replacing(Path(path)) as temporary:
-        pd.DataFrame(table.columns()).to_csv(temporary, index=False)
+def write_table(
+    path: str | Path,
+    table: EmitterTable,
+    format: str | None = None,  # noqa: A002
+    acquisition: Acquisition | None = None,
+) -> None:
+    """Write a table, whole or not at all.
 
-
-def _header(path: Path) -> str:
-    """The first line."""
-    with path.open("rb") as file:
-        line = file.readline(100_000)
-    try:
-        text = line.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise EmitterError(f"{path} is not a table of text: give {_known()} or Insight3 .bin")
-    if not text.strip():
-        raise EmitterError(f"table {path} is empty: give {_known()}")
-    return text
-
-
-def _known() -> str:
-    return ", ".join(known.name for known in _FORMATS)
-
-
-def _columns_of(path: Path, header: str) -> tuple[list[str], str, _Format]:
-    """Names of the columns, separator and format that the first line tells."""
-    for separator in _SEPARATORS:
-        names = _names(header, separator)
-        for table_format in _FORMATS:
-            if set(table_format.required) <= set(names):
-                twice = [name for name in names if names.count(name) > 1]
-                if twice:
-                    raise EmitterError(f"table {path} has the column '{twice[0]}' twice: leave one out")
-                return names, separator, table_format
-    expected = "; or ".join(f"{', '.join(known.required)} ({known.name})" for known in _FORMATS)
-    found = ", ".join(_names(header, ","))[:200]
-    raise EmitterError(f"table {path} has the columns {found}: expected {expected}")
-
-
-def _names(header: str, separator: str) -> list[str]:
-    """Column names, whatever their quoting, in lower case; a column without a name is called by its place."""
-    names = [" ".join(name.split()).lower() for name in header.replace('"', "").split(separator)]
-    return [name or f"column {place}" for place, name in enumerate(names, 1)]
-
-
-def _read_numbers(path: Path, names: list[str], separator: str) -> dict[str, np.ndarray]:
-    """All columns by name as float64; a blank cell is NaN."""
-    # pandas refuses rows that are wider than the first and cuts them where the first is as wide
-    wide = _has_wider_rows(path, len(names), separator)
-    try:
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            skiprows=1,
-            names=names,
-            usecols=range(len(names)) if wide else None,
-            index_col=False,
-            skipinitialspace=True,
-            dtype=str,
-        )
-    except pd.errors.EmptyDataError:
-        return {name: np.empty(0) for name in names}
-    except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise EmitterError(f"table {path} cannot be read ({reason}): write it again") from error
-    return {name: _as_floats(path, name, frame[name]) for name in names}
-
-
-def _has_wider_rows(path: Path, n_columns: int, separator: str) -> bool:
-    """Whether there are rows with blank cells beyond the header's columns.
+    Args:
+        path: its ending says the format, if ``format`` does not; ``.csv`` is our own csv then.
+        table: the emitters; columns of which nothing is known are left out where the format allows it.
+        format: one of ``FORMATS``.
+        acquisition: Picasso and DECODE need the pixel size; Picasso wants the movie's extent too.
 
     Raises:
-        EmitterError: cells there that are not blank, as decimal commas make them.
+        EmitterError: an ending or a format that is not written, or something missing that the format needs.
     """
-    wider = False
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        for row, line in enumerate(line for line in file if line.strip()):
-            if row == 0 or line.count(separator) < n_columns:
-                continue
-            cells = next(csv.reader([line], delimiter=separator))
-            if any(cell.strip() for cell in cells[n_columns:]):
-                raise EmitterError(
-                    f"row {row} of {path} has {len(cells)} cells and the header {n_columns}: write numbers with "
-                    "decimal points instead of decimal commas, one cell for each column"
-                )
-            wider = wider or len(cells) > n_columns
-    return wider
+    path = Path(path)
+    name = format or format_of(path, csv="emitter")
+    require(name in FORMATS, f"format is '{name}': choose one of {', '.join(FORMATS)}")
+    FORMATS[name].write(path, table, acquisition or Acquisition())
 
 
-def _as_floats(path: Path, name: str, cells: pd.Series) -> np.ndarray:
-    values = pd.to_numeric(cells.str.strip().replace("", None), errors="coerce").to_numpy(np.float64)
-    wrong = np.isnan(values) & cells.notna().to_numpy() & (cells.str.strip() != "").to_numpy()
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise EmitterError(
-            f"row {row + 1} of {path} has '{str(cells.iloc[row])[:40]}' in column {name}: "
-            "every cell must be a number, with a decimal point"
+def format_of(path: Path, csv: str = "thunderstorm") -> str:
+    """The name of the format that a file's ending says; ``csv`` is the one that ``.csv`` stands for.
+
+    Raises:
+        SettingsError: an ending that is not written.
+    """
+    if path.suffix == ".csv":
+        return csv
+    for name, known in FORMATS.items():
+        if known.suffix == path.suffix:
+            return name
+    endings = list(dict.fromkeys(known.suffix for known in FORMATS.values()))
+    read_only = {".mat": "SMAP's", ".bin": "Insight3's"}.get(path.suffix)
+    if read_only:
+        raise SettingsError(
+            f"output is '{path}': {read_only} tables are read only, give a name with {', '.join(endings)}"
         )
-    return values
-
-
-def _finite(path: Path, numbers: dict[str, np.ndarray], name: str) -> np.ndarray:
-    missing = ~np.isfinite(numbers[name])
-    if missing.any():
-        raise EmitterError(
-            f"row {int(np.argmax(missing)) + 1} of {path} has no number in column {name}: fill it or leave "
-            "the row out"
-        )
-    return numbers[name]
+    raise SettingsError(
+        f"output is '{path}': give a name with the ending of a format that is written, {', '.join(endings)}"
+    )

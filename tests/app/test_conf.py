@@ -26,6 +26,7 @@ WHAT_ONLY_THE_USER_KNOWS = {
     "simulate": ["output=a.tif"],
     "export": ["checkpoint=a.ckpt", "output=a.onnx"],
     "diagnose": ["movie=a.tif"],
+    "convert": ["table=a.csv", "output=b.hdf5"],
 }
 PROGRAMS = tuple(WHAT_ONLY_THE_USER_KNOWS)
 
@@ -115,6 +116,11 @@ def test_a_program_leaves_nothing_behind_unasked(program: str) -> None:
         ("localize", "superres_nm=-1", "superres_nm"),
         ("evaluate", "protocol=challenge2061", "protocol"),
         ("export", "output=net.pt", "output"),
+        ("convert", "output=b.mat", "output"),
+        ("convert", "output=a.csv", "output"),
+        ("convert", "n_frames=0", "n_frames"),
+        ("convert", "frame_size_px=[0,9]", "frame_size_px"),
+        ("convert", "pixel_size_nm=0", "pixel_size_nm"),
     ],
 )
 def test_value_out_of_range_is_named(program: str, override: str, named: str) -> None:

@@ -56,7 +56,7 @@ def evaluated(tmp_path: Path, predicted: EmitterTable | Path, truth: Path, **set
         predicted = tmp_path / "locs.csv"
     output = tmp_path / "scores"
     run(Settings(output=output, localizations=predicted, truth=truth, **settings))
-    assert [file.name for file in output.iterdir()] == ["metrics.json"]
+    assert sorted(file.name for file in output.iterdir()) == ["metrics.json", "report.html"]
     return json.loads((output / "metrics.json").read_text())
 
 
@@ -271,6 +271,7 @@ class Loaded:
     """As much of a bundle as is read before the work."""
 
     simulation: SimulationSettings = field(default_factory=SimulationSettings)
+    correction: object = "known"
 
 
 def test_a_checkpoint_predicts_turned_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

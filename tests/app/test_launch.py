@@ -230,7 +230,7 @@ def test_nearest_of_a_short_typo() -> None:
 def test_every_program_has_its_entry(monkeypatch) -> None:
     launched: list[str] = []
     monkeypatch.setattr(programs, "launch", launched.append)
-    names = ["calibrate", "train", "localize", "evaluate", "simulate", "export", "diagnose"]
+    names = ["calibrate", "train", "localize", "evaluate", "simulate", "export", "diagnose", "convert"]
     for name in names:
         getattr(programs, name)()
     assert launched == names

@@ -88,7 +88,7 @@ def settings(tmp_path: Path, **changes: Any) -> Settings:
         "movie": str(tmp_path / "movie.tif"),
         "output": tmp_path / "locs.csv",
     }
-    return Settings(**{**given, "device": "cpu", "uncertainty": False, **changes})
+    return Settings(**{**given, "device": "cpu", "uncertainty": False, "report": False, **changes})
 
 
 def files(folder: Path) -> list[str]:

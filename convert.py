@@ -1,0 +1,4 @@
+from emitter.app.programs import convert
+
+if __name__ == "__main__":
+    convert()

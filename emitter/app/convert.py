@@ -1,0 +1,66 @@
+"""convert.py: a table of emitters in one format → the same in another."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from emitter.core.errors import require
+from emitter.core.units import PixelSize
+from emitter.io.acquisition import Acquisition
+from emitter.io.files import prepare_output
+from emitter.io.tables import format_of, read_table_of, write_table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What conf/convert.yaml says; its comments explain every key."""
+
+    table: Path
+    output: Path
+    format: Literal["thunderstorm", "emitter", "picasso", "decode", "smlm", "parquet"] | None = None
+    pixel_size_nm: float | tuple[float, float] | None = None
+    frame_size_px: tuple[int, int] | None = None
+    n_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.output.expanduser().resolve() != self.table.expanduser().resolve(),
+            f"output is the table itself, '{self.table}': give another name",
+        )
+        self.format_name()
+        self.acquisition()
+
+    def format_name(self) -> str:
+        """The output's format, from its ending unless it is given."""
+        return self.format or format_of(self.output)
+
+    def acquisition(self) -> Acquisition:
+        """What the user tells of the movie."""
+        size = None if self.pixel_size_nm is None else PixelSize.of(self.pixel_size_nm)
+        return Acquisition(size, self.frame_size_px, self.n_frames)
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Read the table, and write it in the output's format.
+
+    Returns:
+        The path ``output`` and ``n_emitters``.
+
+    Raises:
+        EmitterError: a table that cannot be read, an output that cannot be written, or something missing that its
+            format needs; no output is left then.
+    """
+    output = prepare_output(settings.output)
+    given = settings.acquisition()
+    table, of_file = read_table_of(settings.table, given.pixel_size)
+    write_table(output, table, settings.format_name(), given.filled_from(of_file))
+    log.info("%d emitters in %d frames", len(table), len(np.unique(table.frame)))
+    log.info("wrote %s", output)
+    return {"output": output, "n_emitters": len(table)}

@@ -1,0 +1,183 @@
+"""The report of localize.py: what was found, and whether the movie looks like what the network was trained for."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+
+from emitter.core.table import EmitterTable
+from emitter.inference.bundle import Bundle
+from emitter.inference.residuals import Residuals, residuals, simulated_chi2
+from emitter.io.files import replacing
+from emitter.io.movie import Movie
+from emitter.io.tables import read_table
+from emitter.plots.localizations import plot_counts, plot_histograms, plot_residuals
+from emitter.plots.report import Picture, Section, page
+
+log = logging.getLogger(__name__)
+
+_RESIDUAL_FRAMES = 12  # spread over the movie
+_RESIDUAL_PIXELS = 1 << 22  # at most, of all of them
+CHI2_RANGE = (0.5, 2.5)  # over that of the network's own simulation at the same density
+PHOTON_FACTOR = 1.5  # how far outside the trained range the median may lie
+BACKGROUND_FACTOR = 1.5
+
+
+def report_of(
+    table_path: Path, image: Path | None, movie: Movie, places: range, bundle: Bundle, title: str
+) -> Path:
+    """Write ``<table>_report.html`` and say on the log what does not fit.
+
+    Args:
+        table_path: the finished table.
+        image: the super-resolved image, where there is one.
+        movie: the movie, and the places in it that were localized.
+        bundle: of the network.
+        title: of the page.
+    """
+    table = read_table(table_path)
+    compared, number = _compared(table, movie, places, bundle)
+    field_um2 = math.prod(bundle.pixel_size.to_nm(float(movie.width), float(movie.height))) * 1e-6
+    usual = simulated_chi2(bundle, len(table) / len(places) / field_um2)
+    warnings = mismatches(table, compared, usual, bundle)
+    for warning in warnings:
+        log.warning(warning)
+    sections = [
+        Section("Result", rows=_facts(table, movie, places, compared, usual), warnings=tuple(warnings)),
+        *_image_section(image),
+        Section("Over the movie", pictures=(_counts(table, movie, places),)),
+        Section("What the emitters are like", pictures=(_histograms(table, bundle),)),
+        _residual_section(compared, number),
+    ]
+    path = table_path.with_name(f"{table_path.stem}_report.html")
+    with replacing(path) as temporary:
+        temporary.write_text(page(title, sections), encoding="utf-8")
+    return path
+
+
+def mismatches(table: EmitterTable, compared: Residuals, usual: float, bundle: Bundle) -> list[str]:
+    """One sentence for everything in which the movie differs from what the network was trained for.
+
+    Args:
+        table: the localizations.
+        compared: frames against what the table says is in them.
+        usual: the χ² of the network's own simulation.
+        bundle: of the network.
+    """
+    found = []
+    trained = bundle.simulation
+    low, high = trained.background
+    if len(table):
+        background = float(np.nanmedian(table.background))
+        if not low / BACKGROUND_FACTOR <= background <= high * BACKGROUND_FACTOR:
+            found.append(
+                f"The background is {background:.0f} photons a pixel and the network was trained on {low:g} to "
+                f"{high:g}: train for this background, or check the camera's settings."
+            )
+        photons, (dim, bright) = float(np.nanmedian(table.photons)), trained_photons(bundle)
+        if not dim / PHOTON_FACTOR <= photons <= bright * PHOTON_FACTOR:
+            found.append(
+                f"The emitters have {photons:.0f} photons (median) and the network was trained on {dim:.0f} to "
+                f"{bright:.0f}: train for these photons, or check the camera's gain."
+            )
+    least, most = CHI2_RANGE
+    if not least <= compared.chi2 / usual <= most:
+        found.append(
+            f"The frames differ from what the table says is in them by a reduced χ² of {compared.chi2:.2f}, and those "
+            f"of the network's own simulation by {usual:.2f}: check PSF, pixel size and camera against this movie's."
+        )
+    return found
+
+
+def trained_photons(bundle: Bundle) -> tuple[float, float]:
+    """The photons a frame of most simulated emitters."""
+    flux = bundle.simulation.flux
+    if flux.distribution == "uniform":
+        return flux.range
+    return max(flux.mean - 2 * flux.std, 0.0), flux.mean + 2 * flux.std
+
+
+def _compared(table: EmitterTable, movie: Movie, places: range, bundle: Bundle) -> tuple[Residuals, int]:
+    """The residuals of frames spread over the movie, and the number of the first of them in the middle."""
+    most = max(1, min(_RESIDUAL_FRAMES, _RESIDUAL_PIXELS // (movie.height * movie.width)))
+    chosen = np.unique(np.linspace(places.start, places.stop - 1, most).round().astype(int))
+    counts_FHW = np.concatenate([movie.read(place, place + 1) for place in chosen.tolist()])
+    numbers_F = movie.frame_numbers[chosen]
+    near = table.select(np.isin(table.frame, numbers_F))
+    return residuals(near, counts_FHW, numbers_F, bundle), int(numbers_F[0]) + 1
+
+
+def _facts(
+    table: EmitterTable, movie: Movie, places: range, compared: Residuals, usual: float
+) -> tuple[tuple[str, str], ...]:
+    facts = [
+        ("movie", movie.name),
+        ("frames", f"{len(places)} of {movie.height} × {movie.width} px"),
+        ("emitters", f"{len(table)} ({len(table) / len(places):.3g} per frame)"),
+        ("reduced χ² of sampled frames", f"{compared.chi2:.2f}"),
+        ("the same of the network's own simulation", f"{usual:.2f}"),
+    ]
+    medians = (
+        ("photons", "photons", "{:.0f}"),
+        ("background (photons per pixel)", "background", "{:.1f}"),
+        ("precision in x (nm)", "precision_x_nm", "{:.1f}"),
+        ("precision in y (nm)", "precision_y_nm", "{:.1f}"),
+        ("precision in z (nm)", "precision_z_nm", "{:.1f}"),
+    )
+    columns = table.columns()
+    for label, name, form in medians:
+        if name in columns and np.isfinite(columns[name]).any():
+            facts.append((f"{label}, median", form.format(np.nanmedian(columns[name]))))
+    return tuple(facts)
+
+
+def _image_section(image: Path | None) -> list[Section]:
+    if image is None:
+        return []
+    return [
+        Section(
+            "Super-resolved image",
+            pictures=(Picture(image.read_bytes(), "Brightness: localizations. Colour, in 3D: z."),),
+        )
+    ]
+
+
+def _counts(table: EmitterTable, movie: Movie, places: range) -> Picture:
+    first, last = (int(movie.frame_numbers[place]) for place in (places.start, places.stop - 1))
+    return Picture.of(
+        plot_counts(table.frame + 1, first + 1, last + 1), "Emitters found in a frame, on average."
+    )
+
+
+def _histograms(table: EmitterTable, bundle: Bundle) -> Picture:
+    columns = table.columns()
+    labels = {
+        "photons": "photons",
+        "background": "background (photons per pixel)",
+        "z_nm": "z (nm)",
+        "precision_x_nm": "precision in x (nm)",
+        "precision_z_nm": "precision in z (nm)",
+        "probability": "probability",
+    }
+    values = {label: columns[name] for name, label in labels.items() if name in columns}
+    trained = {
+        labels["photons"]: trained_photons(bundle),
+        labels["background"]: bundle.simulation.background,
+        labels["z_nm"]: bundle.simulation.z_range_nm,
+    }
+    return Picture.of(plot_histograms(values, trained), "In grey: what the network was trained on.")
+
+
+def _residual_section(compared: Residuals, number: int) -> Section:
+    figure = plot_residuals(compared.frames_FHW[0], compared.expected_FHW[0], compared.chi2_HW, number)
+    n = len(compared.frames_FHW)
+    return Section(
+        "Does the table explain the frames?",
+        text="The table's emitters are drawn with the network's PSF, camera and background and held against the "
+        "movie. χ² is 1 where only the noise differs, and more where emitters were missed or lie close together: the "
+        "network's own simulation at this density tells what to expect.",
+        pictures=(Picture.of(figure, f"The first of {n} sampled frames; χ² is the mean over all {n}."),),
+    )

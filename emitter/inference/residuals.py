@@ -1,0 +1,109 @@
+"""A movie against what a table says is in it: expected frames and reduced χ².
+
+Shape suffixes: F frames, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emitter.core.decoding import decode
+from emitter.core.emitters import Emitters
+from emitter.core.table import EmitterTable
+from emitter.inference.bundle import Bundle
+from emitter.psf.render import render
+from emitter.simulation.simulator import Domain, Simulator
+
+_LEAST_BACKGROUND = 0.1
+_SEED = 1
+_MOST_MISSED = 2.0
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Frames (F, H, W) in photons, what the table says they should be, and χ² over every pixel's F values (H, W): 1
+    where the noise is all that differs."""
+
+    frames_FHW: np.ndarray
+    expected_FHW: np.ndarray
+    chi2_HW: np.ndarray
+
+    @property
+    def chi2(self) -> float:
+        """Of all pixels together."""
+        return float(self.chi2_HW.mean())
+
+
+def residuals(
+    table: EmitterTable, counts_FHW: np.ndarray, numbers_F: np.ndarray, bundle: Bundle
+) -> Residuals:
+    """Render the emitters of some frames with the network's PSF and compare.
+
+    The background of a frame is the median of what its emitters say (of the frame itself where it has none). Emitters
+    with negative photons count as none.
+
+    Args:
+        table: localizations.
+        counts_FHW: frames in counts, whose numbers are ``numbers_F``.
+        bundle: of the network that made the table.
+    """
+    photons_FHW = bundle.camera.to_photons(torch.from_numpy(counts_FHW.astype(np.float32)))
+    emitters = table.to_emitters(bundle.pixel_size, numbers_F.tolist())
+    assert emitters.background_N is not None
+    low_nm, high_nm = bundle.psf.z_range_nm
+    shown = Emitters(
+        n_images=len(numbers_F),
+        image_N=emitters.image_N,
+        x_px_N=emitters.x_px_N,
+        y_px_N=emitters.y_px_N,
+        z_nm_N=emitters.z_nm_N.nan_to_num(0.0).clamp(low_nm, high_nm),
+        photons_N=emitters.photons_N.clamp(min=0.0),
+    )
+    light_FHW = render(bundle.psf, shown, *photons_FHW.shape[1:])
+    background_F = _backgrounds(photons_FHW - light_FHW, emitters)
+    expected_FHW = light_FHW + background_F[:, None, None]
+    variance_FHW = bundle.camera.mean_noise_variance(expected_FHW)
+    chi2_HW = ((photons_FHW - expected_FHW) ** 2 / variance_FHW).mean(dim=0)
+    return Residuals(photons_FHW.numpy(), expected_FHW.numpy(), chi2_HW.numpy())
+
+
+def simulated_chi2(bundle: Bundle, found_per_um2: float, n_samples: int = 32) -> float:
+    """χ² of the network's own simulation where it finds as many emitters: what a movie like it would have.
+
+    The simulated density is first the one found, then that times what the network misses of it.
+    """
+    found, missed, _ = _simulated(bundle, found_per_um2, n_samples)
+    density = found_per_um2 * min((found + missed) / max(found, 1), _MOST_MISSED)
+    return _simulated(bundle, density, n_samples)[2]
+
+
+@torch.inference_mode()
+def _simulated(bundle: Bundle, density_per_um2: float, n_samples: int) -> tuple[int, int, float]:
+    """Emitters found, how many more there are, and χ²."""
+    density = max(density_per_um2, 1e-4)
+    simulation = replace(bundle.simulation, density_per_um2=(density, density))
+    sample = Simulator(simulation, bundle.psf, bundle.camera).sample(
+        _SEED, torch.arange(n_samples), Domain.HELD_OUT
+    )
+    network = bundle.network.to("cpu").eval()
+    found = decode(network(sample.photons_BTHW)[-1], bundle.scaling, bundle.thresholds, network.cells_px[-1])
+    table = EmitterTable.from_emitters(found, bundle.pixel_size)
+    middle_BHW = sample.counts_BTHW[:, network.n_frames // 2].numpy()
+    chi2 = residuals(table, middle_BHW, np.arange(n_samples), bundle).chi2
+    return len(found), max(len(sample.emitters) - len(found), 0), chi2
+
+
+def _backgrounds(rest_FHW: Tensor, emitters: Emitters) -> Tensor:
+    """(F,) photons per pixel."""
+    assert emitters.background_N is not None
+    background_F = rest_FHW.flatten(1).median(dim=1).values
+    for image in emitters.image_N.unique().tolist():
+        said = emitters.background_N[emitters.image_N == image]
+        said = said[torch.isfinite(said)]
+        if len(said):
+            background_F[image] = said.median()
+    return background_F.clamp(min=_LEAST_BACKGROUND)

@@ -1,0 +1,244 @@
+"""Picasso's localizations: the compound dataset ``/locs`` of an ``.hdf5`` file, and a ``.yaml`` beside it.
+
+x, y and their precisions in pixels with the centres at integers (Picasso 1 writes the same times the pixel size, and
+marks the file; it reads both), z and its precision in nm; frames from 0. Picasso
+drops, without a word, every row that has a NaN in any column, lies outside [0, Width) or [0, Height), or has negative
+photons or precisions; what is written here it keeps whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import yaml
+
+from emitter.core.errors import EmitterError
+from emitter.core.table import EmitterTable
+from emitter.core.units import PixelSize
+from emitter.io.acquisition import Acquisition
+from emitter.io.files import replacing
+from emitter.io.table_columns import checked_table, known_columns, pick
+
+log = logging.getLogger(__name__)
+
+_COLUMNS = {
+    "frame": ("frame",),
+    "x_nm": ("x",),
+    "y_nm": ("y",),
+    "z_nm": ("z",),
+    "photons": ("photons",),
+    "background": ("bg",),
+    "probability": ("probability",),
+    "precision_x_nm": ("lpx",),
+    "precision_y_nm": ("lpy",),
+    "precision_z_nm": ("lpz",),
+    "precision_photons": ("precision_photons",),
+}  # probability and precision_photons are ours: Picasso keeps columns that it does not know
+_CENTRE_PX = 0.5
+_ASSUMED = "Assumed columns"  # our key of the yaml: columns that hold nothing that was known
+
+
+def is_of(file: h5py.File) -> bool:
+    """Whether the file holds localizations of Picasso."""
+    return isinstance(file.get("locs"), h5py.Dataset) and file["locs"].dtype.names is not None
+
+
+def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[EmitterTable, Acquisition]:
+    """Read the localizations, and from the metadata the pixel size (unless given) and the movie's extent.
+
+    Raises:
+        EmitterError: a column missing, or a pixel size that neither the metadata nor the caller tells.
+    """
+    metadata = _metadata(path, file)
+    acquisition = Acquisition(pixel_size).filled_from(_acquisition(path, metadata))
+    if acquisition.pixel_size is None:
+        raise EmitterError(
+            f"{path} is in pixels and {path.with_suffix('.yaml').name} beside it has no Pixelsize: "
+            "give pixel_size_nm="
+        )
+    locs = file["locs"][()]
+    assumed = metadata.get(_ASSUMED) or []
+    columns = pick({name: locs[name] for name in locs.dtype.names if name not in assumed}, _COLUMNS)
+    if not {"frame", "x_nm", "y_nm"} <= columns.keys():
+        raise EmitterError(f"{path} has the columns {', '.join(locs.dtype.names)}: expected frame, x, y")
+    in_nm = _is_in_nm(path, file)
+    for axis, pixel_nm in (("x_nm", acquisition.pixel_size.x_nm), ("y_nm", acquisition.pixel_size.y_nm)):
+        unit_nm = 1.0 if in_nm else pixel_nm
+        columns[axis] = columns[axis].astype(np.float64) * unit_nm + _CENTRE_PX * pixel_nm
+        if f"precision_{axis}" in columns:
+            columns[f"precision_{axis}"] = columns[f"precision_{axis}"].astype(np.float64) * unit_nm
+    return checked_table(path, "Picasso's hdf5", 0, columns), acquisition
+
+
+def write(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
+    """Write ``path`` and the ``.yaml`` of the same name; a warning says what was filled or left out.
+
+    Raises:
+        EmitterError: no pixel size, pixels that are not square, fewer frames than the table has, or a ``.yaml`` of
+            another file.
+    """
+    beside = path.with_suffix(".yaml")
+    if beside.exists() and not path.exists():
+        raise EmitterError(f"{beside} is there already, of another file: choose another name for {path.name}")
+    pixel_nm = _square_pixel_nm(path, acquisition)
+    height, width, n_frames = _extent(path, table, acquisition, pixel_nm)
+    columns = _in_pixels(known_columns(table), pixel_nm)
+    inside = (columns["x"] >= 0) & (columns["x"] < width) & (columns["y"] >= 0) & (columns["y"] < height)
+    if not inside.all():
+        log.warning(
+            "%s: %d of %d emitters left out, since Picasso drops what lies outside the frame or before the centre of "
+            "its first row and column of pixels",
+            path,
+            np.count_nonzero(~inside),
+            len(table),
+        )
+        columns = {name: column[inside] for name, column in columns.items()}
+    assumed = [name for name, column in columns.items() if len(column) and np.isnan(column).all()]
+    columns = _filled(path, columns)
+    locs = np.empty(np.count_nonzero(inside), [(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        locs[name] = column
+    information = {
+        "Byte Order": "<",
+        "Width": width,
+        "Height": height,
+        "Frames": n_frames,
+        "Pixelsize": pixel_nm,
+        "Generated by": "emitter",
+        _ASSUMED: assumed,
+    }
+    with replacing(path) as table_file, replacing(beside) as metadata_file:
+        metadata_file.write_text(yaml.safe_dump(information, sort_keys=False), encoding="utf-8")
+        with h5py.File(table_file, "w") as file:
+            file["locs"] = locs
+
+
+def _is_in_nm(path: Path, file: h5py.File) -> bool:
+    """Whether the file is of Picasso 1, which keeps lengths in nm; older ones bear no version."""
+    version = file.attrs.get("picasso_format")
+    if version is None:
+        return False
+    if str(version).partition(".")[0] != "1":
+        raise EmitterError(
+            f"{path} is of Picasso's format {version}: only 1 and older are read, write it as such"
+        )
+    return True
+
+
+def _square_pixel_nm(path: Path, acquisition: Acquisition) -> float:
+    size = acquisition.pixel_size
+    if size is None:
+        raise EmitterError(f"{path} is to be in pixels, as Picasso's tables are: give pixel_size_nm=")
+    if size.x_nm != size.y_nm:
+        raise EmitterError(
+            f"{path} cannot be written with pixels of {size.x_nm:g} × {size.y_nm:g} nm: Picasso has square pixels, "
+            "choose another format"
+        )
+    return float(size.x_nm)
+
+
+def _extent(
+    path: Path, table: EmitterTable, acquisition: Acquisition, pixel_nm: float
+) -> tuple[int, int, int]:
+    """Rows, columns and frames of the movie; what is not known is taken from the last emitter of each."""
+    n_frames = int(table.frame.max(initial=0)) + 1
+    if acquisition.n_frames is not None and acquisition.n_frames < n_frames:
+        raise EmitterError(
+            f"n_frames is {acquisition.n_frames} and the table has emitters in frame {n_frames - 1}, counted from 0: "
+            "give the number of the movie's frames"
+        )
+    seen = [column[np.isfinite(column)].max(initial=0) / pixel_nm for column in (table.y_nm, table.x_nm)]
+    rows, columns = acquisition.frame_size_px or (max(1, int(np.ceil(extent))) for extent in seen)
+    if acquisition.frame_size_px is None or acquisition.n_frames is None:
+        log.warning(
+            "%s: taken from the last emitters, %s: give the movie's with frame_size_px= and n_frames=",
+            path.with_suffix(".yaml"),
+            f"{rows} × {columns} pixels and {acquisition.n_frames or n_frames} frames",
+        )
+    return rows, columns, acquisition.n_frames or n_frames
+
+
+def _in_pixels(columns: dict[str, np.ndarray], pixel_nm: float) -> dict[str, np.ndarray]:
+    """Picasso's columns as it stores them; the lateral precisions are always there."""
+    shift = {"x_nm": _CENTRE_PX, "y_nm": _CENTRE_PX}
+    unknown = np.full(len(columns["frame"]), np.nan, np.float32)
+    converted = {"frame": columns["frame"].astype(np.uint32)}
+    for ours, (theirs, *_) in _COLUMNS.items():
+        if ours in ("x_nm", "y_nm", "precision_x_nm", "precision_y_nm"):
+            column = columns[ours] / pixel_nm - shift.get(ours, 0.0) if ours in columns else unknown
+        elif ours in columns and ours != "frame":
+            column = columns[ours]
+        else:
+            continue
+        with np.errstate(over="ignore"):  # infinite then, and filled
+            converted[theirs] = column.astype(np.float32)
+    return converted
+
+
+def _filled(path: Path, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """No value is left that makes Picasso drop its row: the column's median takes its place.
+
+    A lateral precision of which nothing is known is one pixel over √photons: the standard error of the mean of
+    photons that spread with a standard deviation of one pixel (Thompson et al. 2002, without its further terms).
+    """
+    filled = dict(columns)
+    notes = []
+    for name, column in columns.items():
+        wrong = ~np.isfinite(column)
+        if name in ("photons", "lpx", "lpy", "lpz", "precision_photons"):
+            wrong |= column < 0
+        if not wrong.any():
+            continue
+        if not wrong.all():
+            value, what = np.median(column[~wrong]), "the column's median"
+        elif name in ("lpx", "lpy"):
+            photons = filled.get("photons", np.ones(len(column), np.float32))
+            value, what = 1 / np.sqrt(np.maximum(photons[wrong], 1)), "1 pixel / √photons"
+        else:
+            value, what = 0, "0"
+        filled[name] = column.copy()
+        filled[name][wrong] = value
+        notes.append(f"{name} of {np.count_nonzero(wrong)} with {what}")
+    if notes:
+        log.warning("%s: filled, since Picasso drops rows with unknown values: %s", path, ", ".join(notes))
+    return filled
+
+
+def _metadata(path: Path, file: h5py.File) -> dict[str, Any]:
+    """What the yaml beside the file, or newer versions within it, say: as in Picasso, the last document counts."""
+    beside = path.with_suffix(".yaml")
+    try:
+        if beside.is_file():
+            documents = list(yaml.safe_load_all(beside.read_text(encoding="utf-8")))
+        elif "metadata" in file:
+            documents = json.loads(file["metadata"][()])
+        else:
+            documents = []
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: JSON's, and bytes that are not UTF-8
+        raise EmitterError(f"{beside} is not readable as Picasso's metadata: copy it again") from error
+    last: dict[str, Any] = {}
+    for document in documents:
+        if isinstance(document, dict):
+            last |= {name: value for name, value in document.items() if value}
+    return last
+
+
+def _acquisition(path: Path, metadata: dict[str, Any]) -> Acquisition:
+    try:
+        size = float(metadata["Pixelsize"]) if "Pixelsize" in metadata else None
+        extent = (
+            (int(metadata["Height"]), int(metadata["Width"]))
+            if {"Height", "Width"} <= metadata.keys()
+            else None
+        )
+        frames = int(metadata["Frames"]) if "Frames" in metadata else None
+    except (TypeError, ValueError) as error:
+        raise EmitterError(
+            f"{path.with_suffix('.yaml')} has a Pixelsize, Width, Height or Frames that is no number: correct it"
+        ) from error
+    return Acquisition(PixelSize.of(size) if size is not None else None, extent, frames)

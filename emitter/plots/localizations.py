@@ -1,0 +1,69 @@
+"""Figures of a table of localizations: counts over time, what they are like, and the movie against its reconstruction.
+
+Shape suffixes: F frames, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+_BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#888888"
+_MOST_BINS_OF_TIME = 200
+_PERCENTILES = (0.5, 99.5)
+
+
+def plot_counts(frame_N: np.ndarray, first: int, last: int) -> Figure:
+    """Emitters per frame over the movie's frames ``first`` to ``last``, both included."""
+    n_frames = last - first + 1
+    edges = np.unique(np.linspace(first, last + 1, min(n_frames, _MOST_BINS_OF_TIME) + 1).round())
+    per_frame = np.histogram(frame_N, edges)[0] / np.diff(edges)
+    figure = Figure(figsize=(11, 2.8), layout="constrained")
+    axes = figure.subplots()
+    axes.stairs(per_frame, edges, color=_BLUE)
+    axes.set(xlabel="frame", ylabel="emitters per frame", xlim=(first, last + 1))
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def plot_histograms(values: Mapping[str, np.ndarray], trained: Mapping[str, tuple[float, float]]) -> Figure:
+    """A histogram of every quantity (its label), with the range that the network was ``trained`` on in grey."""
+    shown = {label: one[np.isfinite(one)] for label, one in values.items()}
+    shown = {label: one for label, one in shown.items() if len(one)}
+    rows = -(-len(shown) // 3)
+    figure = Figure(figsize=(11, 2.6 * max(rows, 1)), layout="constrained")
+    if not shown:
+        return figure
+    for axes, (label, one) in zip(figure.subplots(rows, 3, squeeze=False).flat, shown.items(), strict=False):
+        low, high = np.percentile(one, _PERCENTILES)
+        axes.hist(one, np.linspace(low, max(high, low + 1e-6), 61), color=_BLUE)
+        if label in trained:
+            axes.axvspan(*trained[label], color=_GREY, alpha=0.15, lw=0)
+            axes.set_xlim(low, max(high, low + 1e-6))
+        axes.set(xlabel=label, yticks=[])
+    for axes in figure.axes[len(shown) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def plot_residuals(frame_HW: np.ndarray, expected_HW: np.ndarray, chi2_HW: np.ndarray, number: int) -> Figure:
+    """A frame and its reconstruction in photons, and the reduced χ² of every pixel over the sampled frames."""
+    figure = Figure(figsize=(11, 3.9), layout="constrained")
+    axes = figure.subplots(1, 3)
+    low, high = np.percentile(frame_HW, (1, 99.8))
+    for axis, image_HW, title in (
+        (axes[0], frame_HW, f"frame {number} (photons)"),
+        (axes[1], expected_HW, "reconstructed from the table"),
+    ):
+        drawn = axis.imshow(image_HW, vmin=low, vmax=max(high, low + 1), cmap="gray")
+        axis.set_title(title, fontsize=10)
+    figure.colorbar(drawn, ax=list(axes[:2]), shrink=0.8)
+    drawn = axes[2].imshow(chi2_HW, vmin=0, vmax=3, cmap="cividis")
+    axes[2].set_title("reduced χ² of every pixel", fontsize=10)
+    figure.colorbar(drawn, ax=axes[2], shrink=0.8)
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+    return figure

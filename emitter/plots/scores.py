@@ -1,0 +1,121 @@
+"""Figures of a score: over photons, depth and crowding, errors, and whether the table knows how sure it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# of Okabe and Ito's palette, which the colour-blind tell apart
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#888888"
+_FEWEST = 5  # in a bin
+_ERROR_PERCENTILE = 99.0
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Scores at K values of a quantity, (K,) each; NaN where there are none."""
+
+    at: np.ndarray
+    n_truth: np.ndarray
+    jaccard: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    rmse_lateral_nm: np.ndarray
+    rmse_axial_nm: np.ndarray
+
+
+def plot_binned(by: Mapping[str, Curves]) -> Figure:
+    """Jaccard index, precision and recall above, RMSE below, against every quantity (its label)."""
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    axes = figure.subplots(2, len(by), squeeze=False)
+    for column, (label, bins) in enumerate(by.items()):
+        enough = bins.n_truth >= _FEWEST
+        for name, values, colour in (
+            ("Jaccard index", bins.jaccard, _BLUE),
+            ("precision", bins.precision, _ORANGE),
+            ("recall", bins.recall, _GREEN),
+        ):
+            axes[0, column].plot(bins.at[enough], values[enough], "o-", ms=4, color=colour, label=name)
+        axes[0, column].set(ylim=(0, 1.03), xlabel=label)
+        for name, values, colour in (
+            ("lateral", bins.rmse_lateral_nm, _BLUE),
+            ("axial", bins.rmse_axial_nm, _ORANGE),
+        ):
+            if np.isfinite(values[enough]).any():
+                axes[1, column].plot(bins.at[enough], values[enough], "o-", ms=4, color=colour, label=name)
+        axes[1, column].set(xlabel=label, ylabel="RMSE (nm)")
+        axes[1, column].set_ylim(bottom=0)
+    for row in axes:
+        if row[0].lines:
+            row[0].legend(frameon=False, fontsize=9)
+        for axis in row:
+            axis.grid(alpha=0.3)
+    return figure
+
+
+def plot_errors(errors: Mapping[str, np.ndarray], bounds: Mapping[str, np.ndarray]) -> Figure:
+    """Histograms of the errors (nm) of matched pairs (M,) by axis; with the Cramér-Rao ``bounds`` (M,) by axis, where
+    they are known, what errors of that size would look like."""
+    errors = {axis: error for axis, error in errors.items() if np.isfinite(error).any()}
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    for axes, (axis, error_M) in zip(
+        figure.subplots(1, len(errors), squeeze=False)[0] if errors else [], errors.items(), strict=True
+    ):
+        error_M = error_M[np.isfinite(error_M)]
+        far = max(float(np.percentile(np.abs(error_M), _ERROR_PERCENTILE)), 1.0)
+        edges = np.linspace(-far, far, 61)
+        counts, *_ = axes.hist(error_M, edges, color=_BLUE, label="errors")
+        if axis in bounds:
+            _draw_bound(axes, bounds[axis], edges, float(np.sum(counts)))
+        axes.axvline(0, color="black", lw=0.8)
+        axes.set(xlabel=f"error in {axis} (nm)", yticks=[])
+    if errors:
+        figure.axes[0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_bound(axes: Axes, bound_M: np.ndarray, edges: np.ndarray, n: float) -> None:
+    """The density of Gaussian errors of these standard deviations, as counts in the bins."""
+    bound_M = bound_M[np.isfinite(bound_M)]
+    if len(bound_M) > 2000:
+        bound_M = np.sort(bound_M)[:: math.ceil(len(bound_M) / 2000)]
+    middle = (edges[1:] + edges[:-1]) / 2
+    gauss = np.exp(-0.5 * (middle[:, None] / bound_M) ** 2) / (bound_M * math.sqrt(2 * math.pi))
+    axes.plot(
+        middle, gauss.mean(axis=1) * n * (edges[1] - edges[0]), color=_ORANGE, lw=2, label="Cramér-Rao bound"
+    )
+
+
+def plot_reliability(
+    n_K: np.ndarray, probability_K: np.ndarray, true_share_K: np.ndarray, z_scores: Mapping[str, np.ndarray]
+) -> Figure:
+    """The share of true emitters against the probability, in bins of n rows, and error over precision (z-scores, (M,)
+    by axis) against the normal distribution."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([0, 1], [0, 1], color=_GREY, lw=1)
+    left.scatter(probability_K, true_share_K, s=12 + 150 * n_K / max(n_K.max(initial=1), 1), c=_BLUE)
+    left.set(xlabel="probability in the table", ylabel="share that is true", xlim=(0, 1.03), ylim=(0, 1.03))
+    edges = np.linspace(-5, 5, 81)
+    middle = (edges[1:] + edges[:-1]) / 2
+    for (axis, z_M), colour in zip(z_scores.items(), (_BLUE, _ORANGE, _GREEN, _GREY), strict=False):
+        z_M = z_M[np.isfinite(z_M)]
+        if len(z_M):
+            density = np.histogram(z_M, edges)[0] / (len(z_M) * (edges[1] - edges[0]))
+            right.plot(middle, density, color=colour, label=f"{axis}: std {z_M.std():.2f}")
+    right.plot(
+        middle,
+        np.exp(-0.5 * middle**2) / math.sqrt(2 * math.pi),
+        color="black",
+        lw=1,
+        ls="--",
+        label="normal",
+    )
+    right.set(xlabel="error / precision", yticks=[])
+    right.legend(frameon=False, fontsize=9)
+    return figure
