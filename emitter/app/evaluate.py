@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from emitter.app.evaluate_report import report_of
 from emitter.app.held_out import held_out_tables
 from emitter.app.schema import build, to_plain
 from emitter.app.scoring import METRICS_FILE, Bound, offset_note, score, show, write_report
+from emitter.app.sureness import told_refiner, with_correction
 from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
@@ -49,6 +50,7 @@ class Settings:
     remove_offset: bool = False
     samples: int = 1000
     turned: bool = False
+    refine: Literal["map"] | None = None
     simulation: dict[str, Any] = field(default_factory=dict)
     report: bool = True
 
@@ -69,6 +71,10 @@ class Settings:
         require(
             not self.turned or self.checkpoint is not None,
             "turned says how a checkpoint predicts, and there are tables here: leave it out",
+        )
+        require(
+            self.refine is None or self.checkpoint is not None,
+            "refine says how a checkpoint predicts, and there are tables here: leave it out",
         )
         protocol_named(self.protocol)
         require(self.samples >= 1, f"samples is {self.samples}: give 1 or more simulated frames")
@@ -171,9 +177,10 @@ def evaluate_tables(settings: Settings) -> Scored:
 
 def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> Scored:
     """The metrics of a network on samples of its own simulation that training never saw, and its pixel bias."""
-    bundle = load_bundle(checkpoint)
+    bundle = with_correction(load_bundle(checkpoint))
+    refiner = None if settings.refine is None else told_refiner(bundle)  # of the training's own frames
     bundle = replace(bundle, simulation=changed(bundle.simulation, settings.simulation))
-    predicted, truth = held_out_tables(bundle, settings.samples, turned=settings.turned)
+    predicted, truth = held_out_tables(bundle, settings.samples, turned=settings.turned, refiner=refiner)
     if not len(truth):
         raise EmitterError(f"{settings.samples} simulated frames hold no emitter: give more samples=")
     protocol = replace(protocol_named(settings.protocol), axial=settings.axial and bundle.is_3d)

@@ -11,6 +11,7 @@ from emitter.core.errors import require
 from emitter.core.precision import has_fast_bfloat16
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
+from emitter.inference.refine import Refiner, background
 from emitter.inference.turned import check_turnable, mean_of_turned
 from emitter.simulation.simulator import Domain, Simulator
 
@@ -20,13 +21,19 @@ _BATCH = 32
 
 @torch.inference_mode()
 def held_out_tables(
-    bundle: Bundle, n_samples: int, bf16: bool | None = None, truth_frames: int = 1, turned: bool = False
+    bundle: Bundle,
+    n_samples: int,
+    bf16: bool | None = None,
+    truth_frames: int = 1,
+    turned: bool = False,
+    refiner: Refiner | None = None,
 ) -> tuple[EmitterTable, EmitterTable]:
     """Predicted emitters of the middle frames of ``n_samples`` samples, and true ones of the frames around them.
 
     ``bf16``: predict in bfloat16; None: where the processor has it. ``truth_frames``: an odd number F of consecutive
     frames of every sample whose truth is given, the predicted one in their middle. Frames are numbered F · sample + 0,
     1, …; with one, frame and sample are the same. ``turned``: the mean with the frames turned by 180°.
+    ``refiner``: moves what is found.
 
     Raises:
         SettingsError: when F is even, or ``turned`` is not for this network.
@@ -56,6 +63,10 @@ def held_out_tables(
             maps_B6HW = mean_of_turned(finest, photons_BTHW) if turned else finest(photons_BTHW)
         found = decode(maps_B6HW, bundle.scaling, bundle.thresholds, network.cells_px[-1])
         precision = uncertainty.columns(found, height, width)
+        if refiner is not None:
+            middle_BHW = photons_BTHW[:, network.n_frames // 2]
+            flat_BHW = background(maps_B6HW, bundle.scaling, height, width)
+            found, precision = refiner(found, precision, middle_BHW, flat_BHW)
         frame_FB = torch.arange(truth_frames)[:, None] + truth_frames * index_B
         for emitters, frames, columns, tables in (
             (found, frame_FB[half], precision, predicted),

@@ -13,12 +13,12 @@ import torch
 from emitter.app.localize_report import report_of
 from emitter.app.localizing import Target, job_of, localize, places_of, reformat, written_name
 from emitter.app.schema import to_plain
+from emitter.app.sureness import told_refiner, with_correction
 from emitter.core.errors import require
 from emitter.core.precision import has_fast_bfloat16
 from emitter.inference.bundle import Bundle, checkpoint_path, load_bundle
 from emitter.inference.localizer import Compute, Localizer, Region
 from emitter.inference.turned import check_turnable
-from emitter.inference.uncertainty_fit import fit_correction
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import prepare_output, replacing
 from emitter.io.movies import open_movie
@@ -48,6 +48,7 @@ class Settings:
     batch_px: int = 2**18
     turned: bool = False
     uncertainty: bool = True
+    refine: Literal["map"] | None = None
     frames: tuple[int, int] | None = None
     roi: tuple[int, int, int, int] | None = None
     report: bool = True
@@ -73,6 +74,10 @@ class Settings:
         require(
             self.device != "gpu" or torch.cuda.is_available(),
             "device is 'gpu' and there is none: give device=cpu",
+        )
+        require(
+            self.refine is None or self.uncertainty,
+            "refine=map weighs the network's answer by its uncertainty, and uncertainty is false: leave one out",
         )
         first, last = self.frames or (0, 0)
         require(
@@ -175,17 +180,5 @@ def build_localizer(bundle: Bundle, settings: Settings) -> Localizer:
         compute=compute,
         uncertainty=bundle.uncertainty() if settings.uncertainty else None,
         roi=settings.region,
+        refiner=None if settings.refine is None else told_refiner(bundle),
     )
-
-
-def with_correction(bundle: Bundle, device: str = "cpu") -> Bundle:
-    """The bundle with the correction of its uncertainties: fitted here where the checkpoint, one of an unfinished
-    training or of before, has none."""
-    if bundle.correction is not None:
-        return bundle
-    log.info("the checkpoint does not know its uncertainties yet: simulating frames to find them")
-    bundle.network.to(device)
-    correction = fit_correction(bundle)
-    if correction is None:
-        log.warning("too few emitters are found for calibrated uncertainties: they are the Cramér-Rao bound")
-    return replace(bundle, correction=correction)

@@ -20,6 +20,7 @@ from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.inference.checks import FrameChecks, check_sample, check_size
+from emitter.inference.refine import Refiner, background
 from emitter.inference.tiling import MovieNetwork, predict
 from emitter.inference.turned import mean_of_turned
 from emitter.inference.uncertainty import Uncertainty
@@ -89,7 +90,8 @@ class Localizer:
     Every frame is predicted from itself and its neighbours. Where a neighbour is missing, at the movie's ends
     and at gaps of the frame numbers, the nearest consecutive frame on that side, at last the frame itself,
     stands in. ``trained_background``: range of photons per pixel of the training, which a movie is held against.
-    ``uncertainty``: of the localizations; None: no columns of precision. ``roi``: what lies outside of it is not looked
+    ``uncertainty``: of the localizations; None: no columns of precision. ``refiner``: moves them, and needs their
+    uncertainty; None: they stay. ``roi``: what lies outside of it is not looked
     at; positions stay those in the whole frame.
     """
 
@@ -102,6 +104,7 @@ class Localizer:
     compute: Compute = Compute()
     uncertainty: Uncertainty | None = None
     roi: Region | None = None
+    refiner: Refiner | None = None
 
     def tables(self, movie: Movie, places: range | None = None) -> Iterator[tuple[int, EmitterTable]]:
         """Predict a movie: for every block in order, the number of its frames and the table of its emitters.
@@ -163,6 +166,10 @@ class Localizer:
             columns = {}
             if self.uncertainty is not None:
                 columns = self.uncertainty.columns(emitters, *photons_FHW.shape[-2:])
+            if self.refiner is not None:
+                flat_BHW = background(maps_B6HW, self.scaling, *photons_FHW.shape[-2:])
+                middle_BHW = photons_FHW[window[:, self.network.n_frames // 2]]
+                emitters, columns = self.refiner(emitters, columns, middle_BHW, flat_BHW)
         table = EmitterTable.from_emitters(emitters, self.pixel_size, block.numbers_B.tolist())
         return self._in_frame(table.with_columns(**columns)).sorted()
 

@@ -112,7 +112,7 @@ class Uncertainty:
         ]
         around = ((_NEAR_NM, _NEAR_KNOTS), (_AROUND_NM, _AROUND_KNOTS))
         for radius_nm, knots in around:
-            crowd_N = np.log2(1 + self._neighbours(emitters, radius_nm))
+            crowd_N = np.log2(1 + self.neighbours(emitters, radius_nm))
             parts.append(hats(crowd_N, knots)[:, 1:])  # the first is what the photons' hats add up to
         if self.is_3d:
             low, high = self.psf.z_range_nm
@@ -120,7 +120,7 @@ class Uncertainty:
             parts.append(hats(depth_N, _DEPTH_KNOTS)[:, 1:])
         return np.concatenate(parts, axis=1)
 
-    def _neighbours(self, emitters: Emitters, radius_nm: float) -> np.ndarray:
+    def neighbours(self, emitters: Emitters, radius_nm: float) -> np.ndarray:
         """(N,) other emitters of the same image within a radius."""
         if not len(emitters):
             return np.zeros(0)

@@ -78,6 +78,14 @@ def fit_correction(bundle: Bundle, most_samples: int = MOST_SAMPLES) -> Correcti
     return Correction(knots, weights, *_monotone(np.concatenate(found.scores), np.concatenate(found.hits)))
 
 
+def calibration_simulator(bundle: Bundle) -> Simulator:
+    """Of frames as in the training and sparser ones, on the network's device."""
+    low, high = bundle.simulation.density_per_um2
+    simulation = replace(bundle.simulation, density_per_um2=(max(low / SPARSER, 1e-4), high))
+    device = next(bundle.network.parameters()).device
+    return Simulator(simulation, bundle.psf, bundle.camera).to(device)
+
+
 def _photon_knots(bundle: Bundle) -> tuple[float, ...]:
     """Logarithms, at quantiles of the simulated photons."""
     simulator = Simulator(bundle.simulation, bundle.psf, bundle.camera)
@@ -90,9 +98,7 @@ def _photon_knots(bundle: Bundle) -> tuple[float, ...]:
 def _found(bundle: Bundle, knots: tuple[float, ...], most_samples: int) -> _Found:
     network, uncertainty = bundle.network, bundle.uncertainty()
     device = next(network.parameters()).device
-    low, high = bundle.simulation.density_per_um2
-    simulation = replace(bundle.simulation, density_per_um2=(max(low / SPARSER, 1e-4), high))
-    simulator = Simulator(simulation, bundle.psf, bundle.camera).to(device)
+    simulator = calibration_simulator(bundle)
     lower = replace(bundle.thresholds, mass=min(LEAST_SCORE, bundle.thresholds.mass))
     found = _Found([axis for axis in AXES if axis != "z_nm" or bundle.is_3d])
     batches = torch.arange(_BATCH, _BATCH + most_samples).split(_BATCH)
@@ -108,7 +114,9 @@ def _found(bundle: Bundle, knots: tuple[float, ...], most_samples: int) -> _Foun
                 below_N = score_N <= bundle.thresholds.mass
                 score_N, hit_N = score_N[below_N], hit_N[below_N]
             elif hit_N.any():
-                _note_pairs(found, emitters, errors, hit_N, knots, uncertainty, simulation.frame_size_px)
+                _note_pairs(
+                    found, emitters, errors, hit_N, knots, uncertainty, bundle.simulation.frame_size_px
+                )
             found.scores.append(score_N)
             found.hits.append(hit_N)
         n_batches, n_pairs = _PROMISING

@@ -271,12 +271,13 @@ class Loaded:
     """As much of a bundle as is read before the work."""
 
     simulation: SimulationSettings = field(default_factory=SimulationSettings)
+    correction: object = "known"
 
 
 def test_a_checkpoint_predicts_turned_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def tables(bundle: object, n_samples: int, turned: bool) -> None:
+    def tables(bundle: object, n_samples: int, turned: bool, refiner: object) -> None:
         asked.append(turned)
         raise EmitterError("that was all")
 
