@@ -5,9 +5,11 @@ Shape suffixes: B images, T frames of an image, F frames of a block, H rows, W c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from emitter.inference.checks import FrameChecks, check_sample, check_size
 from emitter.inference.tiling import MovieNetwork, predict
 from emitter.inference.turned import mean_of_turned
 from emitter.io.movie import Movie
+from emitter.io.prefetch import prefetched
 
 
 class FrameCamera(Protocol):
@@ -48,6 +51,17 @@ class Compute:
         require(self.batch_px >= 1024, f"batch_px is {self.batch_px}: give at least 1024 pixels")
 
 
+Span = tuple[int, int]  # a block: the place of its first frame in the movie, and that after its last
+
+
+class _Block(NamedTuple):
+    """A block of frames, read."""
+
+    counts_FHW: np.ndarray  # with the neighbours of the first and last
+    window_BT: np.ndarray  # for every frame of the block, the places of its T frames in it
+    numbers_B: np.ndarray
+
+
 @dataclass(frozen=True)
 class Localizer:
     """A trained network with all that it takes to turn counts into a table.
@@ -55,6 +69,8 @@ class Localizer:
     Every frame is predicted from itself and its neighbours. Where a neighbour is missing, at the movie's ends
     and at gaps of the frame numbers, the nearest consecutive frame on that side, at last the frame itself,
     stands in. ``trained_background``: range of photons per pixel of the training, which a movie is held against.
+    ``origin_px``: the column and row of the camera's frame at which the movie's frames begin; tables hold positions
+    in the camera's frame.
     """
 
     network: MovieNetwork
@@ -64,9 +80,19 @@ class Localizer:
     pixel_size: PixelSize
     trained_background: tuple[float, float]
     compute: Compute = Compute()
+    origin_px: tuple[int, int] = (0, 0)
 
-    def tables(self, movie: Movie) -> Iterator[tuple[int, EmitterTable]]:
+    def tables(
+        self, movie: Movie, todo: Iterable[Span] | None = None, checks: FrameChecks | None = None
+    ) -> Iterator[tuple[int, EmitterTable]]:
         """Predict a movie: for every block in order, the number of its frames and the table of its emitters.
+
+        The next block is read while one is predicted.
+
+        Args:
+            movie: the frames, in counts.
+            todo: some of ``spans(movie, …)``; None for all of them.
+            checks: looks at every block, and is then to be summarized; None for one of this call's own.
 
         Raises:
             EmitterError: frames too small, constant, NaN or negative throughout, or of another camera.
@@ -74,30 +100,59 @@ class Localizer:
         check_size(movie)
         self.camera.check_frame(movie.height, movie.width)
         check_sample(movie, lambda counts: self._photons(counts).cpu().numpy(), self.trained_background)
-        checks = FrameChecks(movie.name)
-        block = max(1, self.compute.batch_px // (movie.height * movie.width))
-        for start in range(0, movie.n_frames, block):
-            stop = min(start + block, movie.n_frames)
-            yield stop - start, self._predict_block(movie, start, stop, checks)
-        checks.summarize()
+        own_checks = checks or FrameChecks(movie.name)
+        todo = self.spans(movie) if todo is None else todo
+        with contextlib.closing(prefetched(self._read(movie, todo, own_checks))) as ready:
+            for block in ready:
+                yield len(block.numbers_B), self._predict_block(block)
+        if checks is None:
+            own_checks.summarize()
 
-    def _predict_block(self, movie: Movie, start: int, stop: int, checks: FrameChecks) -> EmitterTable:
-        """Emitters of the frames ``start`` to ``stop``, sorted."""
-        window_BT = windows(movie.frame_numbers, start, stop, self.network.n_frames)
-        first, last = int(window_BT.min()), int(window_BT.max())
-        counts_FHW = movie.read(first, last + 1)
-        own = slice(start - first, stop - first)
-        checks(counts_FHW[own], movie.frame_numbers[start:stop])
+    def spans(self, movie: Movie, frames: tuple[int, int] | None = None) -> Iterator[Span]:
+        """The blocks of a movie, waiting for the frames of one that grows.
+
+        They lie on one grid, whatever part of the movie is asked for: a network's last bits depend on how many frames
+        it is given at once.
+
+        Args:
+            movie: the frames.
+            frames: only blocks with frame numbers from the first to the last of these, both included.
+        """
+        size = max(1, self.compute.batch_px // (movie.height * movie.width))
+        half = self.network.n_frames // 2
+        for start in itertools.count(0, size):
+            movie.wait_for(start + size + half)
+            stop = min(start + size, movie.n_frames)
+            if start >= stop or (frames and movie.frame_numbers[start] > frames[1]):
+                return
+            if not frames or movie.frame_numbers[stop - 1] >= frames[0]:
+                yield start, stop
+
+    def _read(self, movie: Movie, todo: Iterable[Span], checks: FrameChecks) -> Iterator[_Block]:
+        """The frames of every block with their neighbours."""
+        for start, stop in todo:
+            window_BT = windows(movie.frame_numbers, start, stop, self.network.n_frames)
+            first, last = int(window_BT.min()), int(window_BT.max())
+            counts_FHW = movie.read(first, last + 1)
+            numbers_B = movie.frame_numbers[start:stop]
+            checks(counts_FHW[start - first : stop - first], numbers_B)
+            yield _Block(counts_FHW.astype(np.float32, copy=False), window_BT - first, numbers_B)
+
+    def _predict_block(self, block: _Block) -> EmitterTable:
+        """Emitters of a block's frames, sorted."""
         with torch.inference_mode():
-            photons_FHW = self._photons(counts_FHW)
-            window = torch.from_numpy(window_BT - first).to(self.compute.device)
+            photons_FHW = self._photons(block.counts_FHW)
+            window = torch.from_numpy(block.window_BT).to(self.compute.device)
             with torch.autocast(
                 photons_FHW.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"
             ):
                 maps_B6HW = self._maps(photons_FHW, window)
             emitters = decode(maps_B6HW, self.scaling, self.thresholds, self.network.cells_px[-1])
-        frames = movie.frame_numbers[start:stop]
-        return EmitterTable.from_emitters(emitters, self.pixel_size, frames.tolist()).sorted()
+        table = EmitterTable.from_emitters(emitters, self.pixel_size, block.numbers_B.tolist()).sorted()
+        if self.origin_px == (0, 0):
+            return table
+        x_nm, y_nm = self.pixel_size.to_nm(*(float(side) for side in self.origin_px))
+        return table.with_columns(x_nm=table.x_nm + x_nm, y_nm=table.y_nm + y_nm)
 
     def _maps(self, photons_FHW: Tensor, window_BT: Tensor) -> Tensor:
         """Maps (B, 6, H / cell, W / cell) of a block's windows."""
@@ -109,7 +164,7 @@ class Localizer:
 
     def _photons(self, counts_FHW: np.ndarray) -> Tensor:
         """Photons (F, H, W), on the device."""
-        counts = torch.from_numpy(counts_FHW.astype(np.float32)).to(self.compute.device)
+        counts = torch.from_numpy(counts_FHW.astype(np.float32, copy=False)).to(self.compute.device)
         return self.camera.to_photons(counts)
 
 

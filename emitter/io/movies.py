@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from emitter.core.errors import EmitterError
+from emitter.io.arrays import open_npy, open_store
 from emitter.io.movie import ArrayMovie, Movie
 from emitter.io.raw import open_dax, open_picasso_raw
-from emitter.io.sequence import SequenceMovie
+from emitter.io.sequence import SequenceMovie, natural_key
 from emitter.io.tiff import TIFF_SUFFIXES, TiffMovie
+from emitter.io.vendors import CziMovie, Nd2Movie
 
-__all__ = ["Movie", "open_movie"]
+__all__ = ["Movie", "files_of", "open_movie"]
 
 Source = str | Path | np.ndarray | Sequence[str | Path]
 
 
-def open_movie(source: Source, frame_shape_HW: tuple[int, int] | None = None) -> Movie:
+def open_movie(source: Source, frame_shape_HW: tuple[int, int] | None = None, growing: bool = False) -> Movie:
     """Open a movie; its frames are read in blocks.
 
     Args:
-        source: a TIFF, BigTIFF or OME-TIFF stack, ``.dax``, Picasso ``.raw`` or ``.npy``; a folder of TIFFs,
-            a glob or a list of files (taken in the natural order of their names); or an array (H, W) or
-            (T, H, W).
+        source: a TIFF, BigTIFF or OME-TIFF stack, ``.dax``, Picasso ``.raw``, ``.npy``, ``.nd2`` or ``.czi``; a
+            dataset, as ``file.h5:/group/dataset`` or ``folder.zarr:/group/array``; a folder of TIFFs (or one that
+            holds a single such folder), a glob or a list of files (taken in the natural order of their names), all
+            of them one movie; or an array (H, W) or (T, H, W).
         frame_shape_HW: rows and columns of a ``.dax`` that has no ``.inf``; refused with any other format.
+        growing: a file that is still being written: a ``.dax`` or ``.raw`` then has the whole frames that are there.
 
     Raises:
         EmitterError: with the file and the reason, when it is not a movie that can be read whole.
@@ -35,9 +39,11 @@ def open_movie(source: Source, frame_shape_HW: tuple[int, int] | None = None) ->
     if isinstance(source, np.ndarray):
         return ArrayMovie(source)
     if isinstance(source, (str, Path)):
+        if (stored := open_store(str(source))) is not None:
+            return stored
         path = Path(source).expanduser()
         if path.is_file():
-            return _open_file(path, frame_shape_HW)
+            return _open_file(path, frame_shape_HW, growing=growing)
         files = _files_of(path)
         name = str(path)
     else:
@@ -47,18 +53,36 @@ def open_movie(source: Source, frame_shape_HW: tuple[int, int] | None = None) ->
             raise EmitterError(f"{missing[0]} does not exist: check the list of movie files")
         if not files:
             raise EmitterError("the list of movie files is empty: name at least one file")
-    return SequenceMovie(name, files, partial(_open_file, frame_shape_HW=frame_shape_HW, follow_ome=False))
+    open_one = partial(_open_file, frame_shape_HW=frame_shape_HW, follow_ome=False, growing=growing)
+    return SequenceMovie(name, files, open_one)
+
+
+def files_of(source: str | Sequence[str]) -> list[str]:
+    """What a file, folder, glob or list of them names, one movie each, in natural order.
+
+    Raises:
+        EmitterError: nothing.
+    """
+    if not isinstance(source, str):
+        return [file for one in source for file in files_of(one)]
+    path = Path(source).expanduser()
+    if path.is_dir() and path.suffix.lower() != ".zarr":
+        return [str(file) for file in sorted(_files_of(path), key=natural_key)]
+    if glob.has_magic(source) and not path.exists():
+        return [str(file) for file in sorted(_files_of(path), key=natural_key)]
+    return [source]
 
 
 def _files_of(path: Path) -> list[Path]:
     """The files of a folder or of a glob pattern."""
     if path.is_dir():
-        files = [
-            file for file in path.iterdir() if file.suffix.lower() in TIFF_SUFFIXES and file.name[0] != "."
-        ]
-        if not files:
-            raise EmitterError(f"folder {path} holds no TIFF file: give a movie or a folder of TIFF files")
-        return files
+        if files := _tiffs_in(path):
+            return files
+        inner = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _tiffs_in(folder)]
+        if len(inner) == 1:  # Micro-Manager's folder of an acquisition with a folder for its one position
+            return _tiffs_in(inner[0])
+        which = f", but {len(inner)} folders that do ({', '.join(f.name for f in inner)})" if inner else ""
+        raise EmitterError(f"folder {path} holds no TIFF file{which}: give a movie or a folder of TIFF files")
     if glob.has_magic(str(path)):
         files = [Path(match) for match in glob.glob(str(path)) if Path(match).is_file()]  # noqa: PTH207 (absolute patterns)
         if not files:
@@ -67,24 +91,28 @@ def _files_of(path: Path) -> list[Path]:
     raise EmitterError(f"movie {path} does not exist: give a file, a folder of TIFF files or a glob pattern")
 
 
-def _open_file(path: Path, frame_shape_HW: tuple[int, int] | None = None, follow_ome: bool = True) -> Movie:
+def _tiffs_in(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.suffix.lower() in TIFF_SUFFIXES and file.name[0] != "."]
+
+
+def _open_file(
+    path: Path,
+    frame_shape_HW: tuple[int, int] | None = None,
+    follow_ome: bool = True,
+    growing: bool = False,
+) -> Movie:
     suffix = path.suffix.lower()
     if suffix == ".dax":
-        return open_dax(path, frame_shape_HW)
+        return open_dax(path, frame_shape_HW, growing)
     if frame_shape_HW is not None:
         raise EmitterError(
             f"{path} tells its frame size itself: leave frame_size_px out, it is for .dax files"
         )
     if suffix == ".raw":
-        return open_picasso_raw(path)
-    if suffix == ".npy":
-        return _open_npy(path)
+        return open_picasso_raw(path, growing)
+    if suffix in _READERS:
+        return _READERS[suffix](path)
     return TiffMovie(path, follow_ome)
 
 
-def _open_npy(path: Path) -> Movie:
-    try:
-        frames = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise EmitterError(f"{path} is not a readable .npy array ({error}): save the movie again") from error
-    return ArrayMovie(frames, name=str(path))
+_READERS: dict[str, Callable[[Path], Movie]] = {".npy": open_npy, ".nd2": Nd2Movie, ".czi": CziMovie}

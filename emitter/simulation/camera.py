@@ -167,6 +167,10 @@ class Camera:
         column = left_B[:, None, None, None] + torch.arange(width, device=top_B.device)
         return self._with_maps(*(m if m.ndim == 0 else m[row, column] for m in self._maps()))
 
+    def region(self, rows: slice, columns: slice) -> Camera:
+        """The camera as one rectangle of its chip sees it. Without maps, the camera itself."""
+        return self._with_maps(*(m if m.ndim < 2 else m[..., rows, columns] for m in self._maps()))
+
     def repeated(self, n: int) -> Camera:
         """Windows of the chip, all of them n times in a row. Without maps, the camera itself."""
         return self._with_maps(*(m if m.ndim < 4 else m.repeat(n, 1, 1, 1) for m in self._maps()))

@@ -157,7 +157,7 @@ def test_interruption_keeps_what_was_found_and_says_where(
     marker.interrupt_after = 2
     with pytest.raises(KeyboardInterrupt):
         run(settings(tmp_path, batch_px=3 * 32 * 40))
-    assert files(tmp_path) == ["locs.csv.partial", "movie.tif"]
+    assert files(tmp_path) == ["locs.csv.journal", "locs.csv.partial", "movie.tif"]
     assert read_table(tmp_path / "locs.csv.partial").frame.tolist() == list(range(6))
     assert "6 emitters of the first 6 frames" in caplog.text
     assert "locs.csv.partial" in caplog.text

@@ -1,0 +1,99 @@
+"""Arrays in files: ``.npy``, HDF5 and zarr, the latter two by the path inside: ``file.h5:/group/dataset``.
+
+Shape suffixes: T frames, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from emitter.core.errors import EmitterError
+from emitter.io.extras import needed
+from emitter.io.movie import ArrayMovie, Movie
+
+_STORE = re.compile(r"(?P<file>.+\.(?:(?P<hdf5>h5|hdf5|hdf)|zarr))(?::(?P<inside>.*))?", re.IGNORECASE)
+
+
+def open_npy(path: Path) -> Movie:
+    """A ``.npy`` array, memory-mapped.
+
+    Raises:
+        EmitterError: not one.
+    """
+    try:
+        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise EmitterError(f"{path} is not a readable .npy array ({error}): save the movie again") from error
+    return ArrayMovie(frames, name=str(path))
+
+
+def open_store(source: str) -> Movie | None:
+    """A dataset of an HDF5 or zarr file, or None when the name is not of one.
+
+    Without a path inside, the file must hold one dataset of frames.
+
+    Raises:
+        EmitterError: no such file or dataset, several to choose from, or not an array of frames.
+    """
+    match = _STORE.fullmatch(source)
+    if match is None:
+        return None
+    path = Path(match["file"]).expanduser()
+    if not path.exists():
+        raise EmitterError(f"movie {path} does not exist: give a file, or FILE.h5:/PATH/IN/IT")
+    try:
+        root = h5py.File(path, "r") if match["hdf5"] else needed("zarr", "zarr").open(str(path), mode="r")
+    except (OSError, ValueError, KeyError) as error:
+        raise EmitterError(f"{path} cannot be read ({error}): it is damaged or of another kind") from error
+    try:
+        array = _chosen(root, path, (match["inside"] or "").strip("/"))
+        return _StoreMovie(array, root, f"{path}:/{(getattr(array, 'name', '') or '').strip('/')}")
+    except EmitterError:
+        _close(root)
+        raise
+
+
+class _StoreMovie(ArrayMovie):
+    def __init__(self, array: Any, root: Any, name: str) -> None:
+        self._root = root
+        super().__init__(array if array.ndim != 2 else np.asarray(array[...]), name)
+
+    def close(self) -> None:
+        _close(self._root)
+
+
+def _close(root: Any) -> None:
+    if isinstance(root, h5py.File):
+        root.close()
+
+
+def _chosen(root: Any, path: Path, inside: str) -> Any:
+    """The array named by the path inside, or the only one of two or three dimensions."""
+    if hasattr(root, "shape"):  # a zarr array without a group
+        return root
+    if inside:
+        if inside not in root or not hasattr(root[inside], "shape"):
+            known = ", ".join(name for name, _ in _arrays(root)) or "none"
+            raise EmitterError(f"{path} holds no dataset '/{inside}': choose one of its datasets ({known})")
+        return root[inside]
+    movies = [(name, array) for name, array in _arrays(root) if array.ndim in (2, 3)]
+    if len(movies) != 1:
+        known = ", ".join(name for name, _ in movies) or "none"
+        raise EmitterError(
+            f"{path} holds {len(movies)} datasets that may be the movie ({known}): name one with movie={path}:/NAME"
+        )
+    return movies[0][1]
+
+
+def _arrays(group: Any, above: str = "") -> list[tuple[str, Any]]:
+    """All arrays of a group and of those in it, by path."""
+    found: list[tuple[str, Any]] = []
+    for name in sorted(group.keys()):
+        item, path = group[name], f"{above}/{name}"
+        found += [(path, item)] if hasattr(item, "shape") else _arrays(item, path)
+    return found
