@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -144,7 +144,7 @@ def _localize(settings: Settings, bundle: Bundle, movie: Movie, writer: TableWri
 
 def _tables(
     settings: Settings, bundle: Bundle, movie: Movie, done: int
-) -> Iterator[tuple[int, EmitterTable]]:
+) -> Generator[tuple[int, EmitterTable], None, None]:
     """Frames and emitters of every block but the first ``done``, in order."""
     checks = FrameChecks(movie.name)
     localizer = build_localizer(bundle, settings)
@@ -153,7 +153,7 @@ def _tables(
     else:
         todo = itertools.islice(localizer.spans(movie, settings.frames), done, None)
         tables = localizer.tables(movie, todo, checks)
-    with closing(tables):  # type: ignore[type-var]
+    with closing(tables):
         for n_frames, table in tables:
             yield n_frames, in_frames(table, settings.frames)
     checks.summarize()

@@ -12,7 +12,7 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -28,7 +28,9 @@ from emitter.inference.checks import FrameChecks
 Answer = tuple[int, EmitterTable, int]  # frames of a block, its emitters, constant frames until then
 
 
-def sharded_tables(settings: Settings, done: int, checks: FrameChecks) -> Iterator[tuple[int, EmitterTable]]:
+def sharded_tables(
+    settings: Settings, done: int, checks: FrameChecks
+) -> Generator[tuple[int, EmitterTable], None, None]:
     """As ``Localizer.tables`` of all blocks but the first ``done``, by ``settings.devices`` processes.
 
     Raises:
@@ -41,7 +43,7 @@ def sharded_tables(settings: Settings, done: int, checks: FrameChecks) -> Iterat
     try:
         for rank in range(settings.devices):
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(
+            process: BaseProcess = context.Process(
                 target=_work, args=(settings, rank, done, threads, theirs), daemon=True, name=f"device {rank}"
             )
             process.start()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -84,7 +84,7 @@ class Localizer:
 
     def tables(
         self, movie: Movie, todo: Iterable[Span] | None = None, checks: FrameChecks | None = None
-    ) -> Iterator[tuple[int, EmitterTable]]:
+    ) -> Generator[tuple[int, EmitterTable], None, None]:
         """Predict a movie: for every block in order, the number of its frames and the table of its emitters.
 
         The next block is read while one is predicted.

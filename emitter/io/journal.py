@@ -81,15 +81,14 @@ def journal_path(table: Path) -> Path:
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
     """Its lines up to the first that was cut off."""
     lines: list[dict[str, Any]] = []
-    if path.is_file():
-        for line in path.read_bytes().splitlines(keepends=True):
-            try:
-                lines.append(json.loads(line) if line.endswith(b"\n") else None)
-            except ValueError:
-                break
-            if not isinstance(lines[-1], dict):
-                lines.pop()
-                break
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
+        try:
+            entry = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            break
+        if not isinstance(entry, dict):
+            break
+        lines.append(entry)
     return lines
 
 

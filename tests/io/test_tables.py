@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -225,3 +226,12 @@ def test_an_interrupted_writer_keeps_what_it_has_under_another_name(tmp_path: Pa
     with pytest.raises(RuntimeError), TableWriter(tmp_path / "nothing.csv", with_z=True):
         raise RuntimeError
     assert sorted(p.name for p in tmp_path.iterdir()) == ["locs.csv", "locs.csv.partial"]
+
+
+@given(table=tables())
+def test_rows_are_those_of_pandas(tmp_path: Path, table: EmitterTable) -> None:
+    with TableWriter(tmp_path / "locs.csv", with_z=True) as writer:
+        writer.write(table)
+    columns = TableWriter(tmp_path / "other.csv", with_z=True)._columns(table)
+    lines = pd.DataFrame(columns).to_csv(header=False, index=False, float_format="%.4f", na_rep="NaN")
+    assert (tmp_path / "locs.csv").read_text().split("\n", 1)[1] == lines
