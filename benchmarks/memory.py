@@ -6,7 +6,7 @@ python benchmarks/memory.py --sparse-gb 20 --seconds 120    # a movie larger tha
 Movies of noise, 64×64 pixels, as BigTIFF. The network is untrained, and the threshold so low that it reports some 300
 emitters a frame. Resident memory of the process at its peak, as the system counts it.
 
-The large movie is a sparse BigTIFF, 512×512 pixels: noise in its first and last 200 frames and zeros, which take no
+The large movie is a sparse BigTIFF, `--side` 512 pixels: noise in its first and last 200 frames and zeros, which take no
 room on the disk, between. The program is ended, as by kill -9, after so many seconds, and is then started again to show
 that it goes on.
 """
@@ -72,7 +72,7 @@ def peak_mb(command: list[str]) -> float:
     return int(done.stdout.split()[-1]) * 1024 / 1e6
 
 
-def write_sparse(path: Path, size_gb: float, side: int = 512, noisy: int = 200) -> int:
+def write_sparse(path: Path, size_gb: float, side: int, noisy: int = 200) -> int:
     """Noise at both ends, holes between; the number of frames."""
     n_frames = int(size_gb * 1e9 / (2 * side * side))
     tifffile.imwrite(path, shape=(n_frames, side, side), dtype=np.uint16, bigtiff=True)
@@ -100,12 +100,12 @@ def watched(command: list[str], journal: Path, seconds: float) -> list[tuple[int
     return seen
 
 
-def sparse(size_gb: float, seconds: float) -> None:
+def sparse(size_gb: float, side: int, seconds: float) -> None:
     """Two lives of one localize.py on one large movie."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_checkpoint(folder / "net.ckpt")
-        n_frames = write_sparse(folder / "movie.tif", size_gb)
+        n_frames = write_sparse(folder / "movie.tif", size_gb, side)
         stat = (folder / "movie.tif").stat()
         print(
             f"{n_frames:,} frames, {stat.st_size / 1e9:.1f} GB, {stat.st_blocks * 512 / 1e9:.2f} GB on the disk"
@@ -123,10 +123,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sparse-gb", type=float, default=None)
+    parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=120)
     arguments = parser.parse_args()
     if arguments.sparse_gb is not None:
-        sparse(arguments.sparse_gb, arguments.seconds)
+        sparse(arguments.sparse_gb, arguments.side, arguments.seconds)
         return
     rows = ["| frames | file (MB) | rows of the table | most memory (MB) |", "| --- | --- | --- | --- |"]
     with tempfile.TemporaryDirectory() as name:
