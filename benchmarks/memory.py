@@ -6,9 +6,9 @@ python benchmarks/memory.py --sparse-gb 20 --seconds 120    # a movie larger tha
 Movies of noise, 64×64 pixels, as BigTIFF. The network is untrained, and the threshold so low that it reports some 300
 emitters a frame. Resident memory of the process at its peak, as the system counts it.
 
-The large movie is a sparse BigTIFF, `--side` 512 pixels: noise in its first and last 200 frames and zeros, which take no
-room on the disk, between. The program is ended, as by kill -9, after so many seconds, and is then started again to show
-that it goes on.
+The large movie is a sparse BigTIFF of frames of `--side` 512 pixels: noise in its first and last 200 frames and zeros,
+which take no room on the disk, between. The program is ended, as by kill -9, after half of the seconds, and is then
+started again to show that it goes on.
 """
 
 from __future__ import annotations
