@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from emitter.app.evaluate_report import Evaluated, write_evaluate_report
 from emitter.app.held_out import held_out_tables
 from emitter.app.schema import build, to_plain
 from emitter.app.scoring import METRICS_FILE, offset_note, score, show, write_report
@@ -48,6 +49,8 @@ class Settings:
     samples: int = 1000
     turned: bool = False
     simulation: dict[str, Any] = field(default_factory=dict)
+    movie: str | None = None
+    report: bool = True
 
     def __post_init__(self) -> None:
         require(
@@ -66,6 +69,10 @@ class Settings:
         require(
             not self.turned or self.checkpoint is not None,
             "turned says how a checkpoint predicts, and there are tables here: leave it out",
+        )
+        require(
+            self.movie is None or self.report,
+            "movie is given for the report, and report=false: leave one of them out",
         )
         protocol_named(self.protocol)
         require(self.samples >= 1, f"samples is {self.samples}: give 1 or more simulated frames")
@@ -97,21 +104,24 @@ def run(settings: Settings) -> dict[str, Any]:
         EmitterError: a table that cannot be read, truth without rows, or an output that cannot be written.
     """
     prepare_output(settings.output / METRICS_FILE)
-    metrics = (
+    evaluated = (
         evaluate_tables(settings)
         if settings.checkpoint is None
         else evaluate_checkpoint(settings.checkpoint, settings)
     )
+    metrics = evaluated.metrics
     path = write_report(metrics, settings.output)
     for note in metrics["notes"]:
         log.warning(note)
     show(metrics)
     log.info("wrote %s", path)
+    if settings.report:
+        log.info("wrote %s", write_evaluate_report(evaluated, settings.output, settings.movie))
     return metrics
 
 
-def evaluate_tables(settings: Settings) -> dict[str, Any]:
-    """The metrics of a table of localizations against its truth."""
+def evaluate_tables(settings: Settings) -> Evaluated:
+    """A table of localizations against its truth."""
     if settings.localizations is None or settings.truth is None:
         raise EmitterError("there are no tables to evaluate: give localizations=TABLE truth=TABLE")
     predicted = in_frames(read_table(settings.localizations, settings.pixel_size), settings.frames)
@@ -147,11 +157,13 @@ def evaluate_tables(settings: Settings) -> dict[str, Any]:
     note = offset_note(metrics)
     if note and not settings.remove_offset:
         notes.append(f"{note} (remove_offset=true takes it off before matching)")
-    return {**metrics, "offset_removed_nm": offset_nm, "notes": notes}
+    metrics |= {"offset_removed_nm": offset_nm, "notes": notes}
+    pixel_size = settings.pixel_size or PixelSize.of(_ROUND_FIELD_TO_NM)
+    return Evaluated(metrics, predicted, truth, protocol, field_nm, pixel_size, settings.pixel_size is not None)
 
 
-def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> dict[str, Any]:
-    """The metrics of a network on samples of its own simulation that training never saw, and its pixel bias."""
+def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> Evaluated:
+    """A network on samples of its own simulation that training never saw, and its pixel bias."""
     bundle = load_bundle(checkpoint)
     bundle = replace(bundle, simulation=changed(bundle.simulation, settings.simulation))
     predicted, truth = held_out_tables(bundle, settings.samples, turned=settings.turned)
@@ -166,7 +178,8 @@ def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> dict[str, Any]:
     field_nm = bundle.pixel_size.to_nm(float(width), float(height))
     metrics = score(predicted, truth, protocol, field_nm, bound)
     bias = pixel_bias(predicted, bundle.pixel_size)
-    return {**metrics, **bias, "offset_removed_nm": None, "notes": []}
+    metrics |= {**bias, "offset_removed_nm": None, "notes": []}
+    return Evaluated(metrics, predicted, truth, protocol, field_nm, bundle.pixel_size, True, bundle, bound)
 
 
 def changed(simulation: SimulationSettings, settings: Mapping[str, Any]) -> SimulationSettings:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from emitter.app.localize_report import write_localize_report
 from emitter.core.errors import EmitterError, require
 from emitter.core.precision import has_fast_bfloat16
 from emitter.inference.bundle import Bundle, load_bundle
@@ -41,6 +42,7 @@ class Settings:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     batch_px: int = 2**18
     turned: bool = False
+    report: bool = True
 
     def __post_init__(self) -> None:
         require(self.output.suffix == ".csv", f"output is '{self.output}': give the name of a .csv file")
@@ -106,6 +108,8 @@ def run(settings: Settings) -> dict[str, Any]:
             with replacing(image_path) as temporary:
                 image.save(temporary)
             log.info("wrote %s", image_path)
+        if settings.report:
+            log.info("wrote %s", write_localize_report(output, movie, bundle, settings))
         return {
             "n_frames": movie.n_frames,
             "n_emitters": n_emitters,

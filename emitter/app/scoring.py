@@ -140,11 +140,18 @@ def show(metrics: dict[str, Any]) -> None:
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    for label, key, form in _SHOWN:
-        if key in metrics:
-            value = metrics[key]
-            table.add_row(label, form.format(value) if math.isfinite(value) else "–")
+    for label, value in shown(metrics):
+        table.add_row(label, value)
     console.print(table)
+
+
+def shown(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """The figures for a reader: what they are, and their value with its unit."""
+    return [
+        (label, form.format(metrics[key]) if math.isfinite(metrics[key]) else "–")
+        for label, key, form in _SHOWN
+        if key in metrics
+    ]
 
 
 def describe(settings: dict[str, Any]) -> str:

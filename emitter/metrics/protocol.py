@@ -77,12 +77,23 @@ def protocol_named(name: str) -> Protocol:
 
 @dataclass(frozen=True)
 class Counted:
-    """What a protocol counts: the rows of the true positives (paired one to one), and the totals."""
+    """What a protocol counts: the rows of the true positives (paired one to one), of the false positives and of the
+    false negatives, and the totals."""
 
     predicted_rows: np.ndarray
     truth_rows: np.ndarray
-    n_predicted: int  # true positives + false positives
-    n_truth: int  # true positives + false negatives
+    false_rows: np.ndarray
+    missed_rows: np.ndarray
+
+    @property
+    def n_predicted(self) -> int:
+        """True and false positives."""
+        return len(self.predicted_rows) + len(self.false_rows)
+
+    @property
+    def n_truth(self) -> int:
+        """True positives and false negatives."""
+        return len(self.truth_rows) + len(self.missed_rows)
 
 
 def inside_border(table: EmitterTable, protocol: Protocol, field_nm: FieldNm | None) -> np.ndarray:
@@ -146,8 +157,8 @@ def count(
     return Counted(
         predicted_rows=rows_p[pairs.predicted[bright_pair]],
         truth_rows=rows_t[pairs.truth[bright_pair]],
-        n_predicted=len(rows_p) - int((~bright_pair).sum()),
-        n_truth=int(bright.sum()),
+        false_rows=np.delete(rows_p, pairs.predicted),
+        missed_rows=rows_t[bright & ~np.isin(np.arange(len(rows_t)), pairs.truth)],
     )
 
 
