@@ -159,7 +159,9 @@ def evaluate_tables(settings: Settings) -> Evaluated:
         notes.append(f"{note} (remove_offset=true takes it off before matching)")
     metrics |= {"offset_removed_nm": offset_nm, "notes": notes}
     pixel_size = settings.pixel_size or PixelSize.of(_ROUND_FIELD_TO_NM)
-    return Evaluated(metrics, predicted, truth, protocol, field_nm, pixel_size, settings.pixel_size is not None)
+    return Evaluated(
+        metrics, predicted, truth, protocol, field_nm, pixel_size, settings.pixel_size is not None
+    )
 
 
 def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> Evaluated:

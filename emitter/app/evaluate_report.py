@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,11 @@ def write_evaluate_report(evaluated: Evaluated, folder: Path, movie: str | None)
 def _add_metrics(section: Section, evaluated: Evaluated) -> None:
     for note in evaluated.metrics["notes"]:
         section.warning(note)
-    section.table(shown(evaluated.metrics))
+    rows = shown(evaluated.metrics)
+    half = -(-len(rows) // 2)
+    section.table(
+        [(*left, *right) for left, right in zip_longest(rows[:half], rows[half:], fillvalue=("", ""))]
+    )
 
 
 def _add_binned(section: Section, files: ReportFiles, evaluated: Evaluated, counted: Counted) -> None:
@@ -125,9 +130,7 @@ def _add_binned(section: Section, files: ReportFiles, evaluated: Evaluated, coun
         if len(edges):
             # what lies beyond the truth's range counts in the outermost bins
             false = np.clip(found[counted.false_rows], edges[0], np.nextafter(edges[-1], -np.inf))
-            tables[label] = binned_scores(
-                true[counted.truth_rows], true[counted.missed_rows], false, edges
-            )
+            tables[label] = binned_scores(true[counted.truth_rows], true[counted.missed_rows], false, edges)
     if not tables:
         section.text("Neither photons nor z of the truth are known.")
         return
@@ -200,13 +203,15 @@ def _error_rows(binned: pd.DataFrame) -> tuple[list[tuple[str, ...]], tuple[str,
 
 def _add_reliability(section: Section, files: ReportFiles, predicted: EmitterTable, counted: Counted) -> None:
     table, error = probability_reliability(predicted, counted)
-    if table["n"].sum() == 0 or table["n"].iloc[-1] == table["n"].sum() and bool((predicted.probability == 1).all()):
+    if table["n"].sum() == 0 or (
+        table["n"].iloc[-1] == table["n"].sum() and bool((predicted.probability == 1).all())
+    ):
         section.text("The table states no probabilities.")
         return
     caption = (
-        "Share of the localizations that are matched with a true emitter, against the probability that the table states "
-        f"(bars: one standard deviation). Expected calibration error {error:.3f}. A network's probability is that of an "
-        "emitter near by, to about 40 nm laterally and 80 nm in z, while the protocol's radius is wider: points above "
+        "Share of the localizations that are matched with a true emitter, against the probability that the table "
+        f"states (bars: one standard deviation). Expected calibration error {error:.3f}. A network's probability is "
+        "that of an emitter near by, to about 40 nm laterally and 80 nm in z, while the protocol's radius is wider: points above "
         "the diagonal are to be expected then."
     )
     files.draw(section, "reliability", caption, partial(plot_reliability, table))
@@ -221,7 +226,11 @@ def _add_pixel_bias(
     bias = pixel_bias(predicted, pixel_size)
     limit = _MAX_BIAS / len(predicted) ** 0.5
     worst = max(bias.values())
-    verdict = "as chance alone makes it" if worst <= limit else "more than chance alone makes it in 99 of 100 tables"
+    verdict = (
+        "as chance alone makes it"
+        if worst <= limit
+        else "more than chance alone makes it in 99 of 100 tables"
+    )
     x_px, y_px = pixel_size.to_px(predicted.x_nm, predicted.y_nm)
     caption = (
         "Where localizations lie within their pixel: flat for emitters that are placed at random. Largest difference "
@@ -246,9 +255,9 @@ def _examples(evaluated: Evaluated, movie: str | None) -> tuple[list[ExampleFram
     """Frames spread over the truth's, and what they are of."""
     numbers = np.unique(evaluated.truth.frame)
     if evaluated.bundle is not None:
-        numbers = _spread(numbers)
-        frames = held_out_frames(evaluated.bundle, numbers.tolist()).numpy()
-        pairs = zip(numbers.tolist(), frames, strict=True)
+        chosen = _spread(numbers).tolist()
+        held_out = held_out_frames(evaluated.bundle, chosen).numpy()
+        pairs = zip(chosen, held_out, strict=True)
         return [_example(evaluated, number, frame) for number, frame in pairs], " in simulated frames"
     if movie is None:
         return [_example(evaluated, number, None) for number in _spread(numbers).tolist()], ""
@@ -256,8 +265,7 @@ def _examples(evaluated: Evaluated, movie: str | None) -> tuple[list[ExampleFram
         there = _spread(numbers[np.isin(numbers, opened.frame_numbers)]).tolist()
         places = np.searchsorted(opened.frame_numbers, there).tolist()
         frames = [opened.read(place, place + 1)[0].astype(np.float64) for place in places]
-    pairs = zip(there, frames, strict=True)
-    return [_example(evaluated, number, frame) for number, frame in pairs], " in the movie's frames"
+    return [_example(evaluated, *pair) for pair in zip(there, frames, strict=True)], " in the movie's frames"
 
 
 def _spread(numbers: np.ndarray) -> np.ndarray:
@@ -280,7 +288,8 @@ def _example(evaluated: Evaluated, number: int, frame_HW: np.ndarray | None) -> 
         width, height = evaluated.pixel_size.to_px(width_nm, height_nm)
         size = (min(_EXAMPLE_SIDE_PX, round(height) + 1), min(_EXAMPLE_SIDE_PX, round(width) + 1))
     positions = [
-        _positions(table, number, evaluated.pixel_size, size) for table in (evaluated.truth, evaluated.predicted)
+        _positions(table, number, evaluated.pixel_size, size)
+        for table in (evaluated.truth, evaluated.predicted)
     ]
     return ExampleFrame(number, frame_HW, (size[0], size[1]), positions[0], positions[1])
 
@@ -306,7 +315,9 @@ def _add_movie(section: Section, files: ReportFiles, bundle: Bundle, movie: str)
     if not comparison.warnings:
         section.fine("Background and brightness of the movie lie within what is simulated.")
     section.listing("\n".join(comparison.summary_lines()))
-    caption = "Simulated frames, and the photons in their pixels beside the movie's (converted with the checkpoint's camera)."
+    caption = (
+        "Simulated frames, and the photons in their pixels beside the movie's, by the checkpoint's camera."
+    )
     files.draw(
         section, "data_check", caption, partial(plot_data_check, simulated.data, movie_pixels_P=pixels_P)
     )

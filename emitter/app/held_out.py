@@ -63,7 +63,7 @@ def held_out_tables(
 
 
 def held_out_frames(bundle: Bundle, indices: list[int]) -> Tensor:
-    """The frames, in photons, that ``held_out_tables`` with ``truth_frames=1`` predicts for these samples, (B, H, W)."""
+    """The predicted frames, in photons, of samples of ``held_out_tables`` with ``truth_frames=1``, (B, H, W)."""
     simulator = Simulator(bundle.simulation, bundle.psf, bundle.camera).to("cpu")
     sample = simulator.sample(_SEED, torch.tensor(indices), Domain.HELD_OUT)
     return sample.predicted_photons_IHW

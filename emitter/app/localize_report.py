@@ -19,7 +19,7 @@ from emitter.inference.bundle import Bundle
 from emitter.inference.movie_fit import Residuals, misfits
 from emitter.io.movie import Movie
 from emitter.io.tables import read_table
-from emitter.metrics.residuals import FrameResidual, frame_residual
+from emitter.metrics.residuals import FrameResidual, background_around, frame_residual
 from emitter.plots.frames import Reconstructed, plot_chi2_map, plot_reconstructed
 from emitter.plots.localizations import plot_columns, plot_counts
 from emitter.plots.report import Report, Section
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _SAMPLED_FRAMES = 64
 _SAMPLED_PIXELS = 1 << 23  # of all sampled frames together: bounds the time, not the memory
+_BACKGROUND_ROWS = 1000  # before and after a frame that tell its background: one frame's are few and noisy
 _SHOWN = 3
 _SHOWN_SIDE_PX = 96  # of a frame beside its reconstruction: more cannot be seen
 _MAP_SIDE_PX = 256
@@ -92,7 +93,7 @@ def write_localize_report(table_path: Path, movie: Movie, bundle: Bundle, settin
     for sentence in sentences:
         log.warning(sentence)
     report = Report(
-        f"Localizations of {Path(movie.name).name}",
+        f"Localizations of {'/'.join(Path(movie.name).parts[-2:])}",
         f"{len(table):,} localizations in {movie.n_frames:,} frames of {movie.height} × {movie.width} px; "
         f"table {table_path.name}",
     )
@@ -116,13 +117,21 @@ def check_residuals(table: EmitterTable, movie: Movie, bundle: Bundle, camera: C
     usual = float(np.median(known)) if len(known) else float(np.mean(bundle.simulation.background))
     sums_HW = np.zeros((movie.height, movie.width))
     lit = np.zeros(2)  # squared error and pixels near emitters
-    medians, shown = [], []
+    medians: list[float] = []
+    shown: list[Reconstructed] = []
     for place in places.tolist():
         number = int(movie.frame_numbers[place])
-        rows = table.select(order[slice(*np.searchsorted(frame_N, [number, number + 1]))])
+        begin, end = np.searchsorted(frame_N, [number, number + 1]).tolist()
+        near = table.select(order[max(0, begin - _BACKGROUND_ROWS) : end + _BACKGROUND_ROWS])
+        background_HW = background_around(near, bundle.pixel_size, sums_HW.shape, usual)
         observed = camera.to_photons(torch.from_numpy(movie.read(place, place + 1)[0].astype(np.float32)))
         frame = frame_residual(
-            observed.numpy(), rows, psf, camera.noise_variance, bundle.pixel_size, usual
+            observed.numpy(),
+            table.select(order[begin:end]),
+            psf,
+            camera.noise_variance,
+            bundle.pixel_size,
+            background_HW,
         )
         square_HW = np.nan_to_num(frame.error_HW) ** 2
         sums_HW += square_HW
@@ -168,7 +177,9 @@ def _add_fit(section: Section, sentences: list[str]) -> None:
     for sentence in sentences:
         section.warning(sentence)
     if not sentences:
-        section.fine("Background, photons, density and the look of the spots are what the network was trained for.")
+        section.fine(
+            "Background, photons, density and the look of the spots are what the network was trained for."
+        )
 
 
 def _add_image(
@@ -208,7 +219,9 @@ def _add_columns(section: Section, files: ReportFiles, table: EmitterTable, is_3
         if len(known):
             columns[label] = known
             quantiles = np.quantile(known, (0.05, 0.5, 0.95))
-            rows.append((label, *(f"{value:.4g}" for value in quantiles)))
+            rows.append(
+                (label, *(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" for value in quantiles))
+            )
     if not rows:
         section.text("Nothing was found.")
         return
@@ -224,7 +237,11 @@ def _add_residuals(section: Section, files: ReportFiles, check: ResidualCheck) -
         "that is left."
     )
     at, elsewhere = check.residuals.at_emitters, check.residuals.elsewhere
-    values = (("all pixels", check.chi2), ("pixels lit by found emitters", at), ("all other pixels", elsewhere))
+    values = (
+        ("all pixels", check.chi2),
+        ("pixels lit by found emitters", at),
+        ("all other pixels", elsewhere),
+    )
     section.table([(name, f"{value:.3f}") for name, value in values], ("reduced χ²", ""))
     files.draw(
         section,

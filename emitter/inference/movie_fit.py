@@ -125,7 +125,7 @@ def _density(table: EmitterTable, simulation: SimulationSettings, pixel_size: Pi
             "Density: nothing was found: the movie is empty, or looks unlike all that the network was trained for."
         )
         return
-    low, high = simulation.density_per_um2
+    high = simulation.density_per_um2[1]
     density = crowding_per_um2(table, simulation.frame_size_px, pixel_size)
     if density > DENSITY_FACTOR * high:
         yield (

@@ -18,7 +18,9 @@ from emitter.metrics.crlb import NoiseVariance
 from emitter.psf.base import PSF
 from emitter.psf.render import render
 
-_BACKGROUND_REACH_PX = 8.0  # standard deviation of the weights with which localizations tell the background around
+_BACKGROUND_REACH_PX = (
+    8.0  # standard deviation of the weights with which localizations tell the background around
+)
 _FAINT = 1e-4  # weight of the background of no place in particular: decides where no localization is near
 _LIT = 0.02  # a pixel belongs to an emitter where its light is this share of its frame's brightest
 
@@ -45,7 +47,7 @@ def frame_residual(
     psf: PSF,
     noise_variance: NoiseVariance,
     pixel_size: PixelSize,
-    usual_background: float,
+    background_HW: np.ndarray,
 ) -> FrameResidual:
     """Hold a frame against its rows of a table.
 
@@ -55,7 +57,7 @@ def frame_residual(
         psf: the PSF model.
         noise_variance: variance in photons² of the observed frame where so many photons are expected.
         pixel_size: for the positions.
-        usual_background: photons per pixel far from every localization.
+        background_HW: expected photons per pixel without emitters (``background_around``).
     """
     height, width = observed_HW.shape
     known = np.isfinite(rows.x_nm) & np.isfinite(rows.y_nm) & np.isfinite(rows.photons)
@@ -67,7 +69,7 @@ def frame_residual(
         *(torch.as_tensor(column) for column in (x_px, y_px, np.nan_to_num(rows.z_nm), rows.photons)),
     )
     light_HW = render(psf, emitters, height, width)[0].numpy()
-    expected_HW = light_HW + _background(rows, x_px, y_px, (height, width), usual_background)
+    expected_HW = light_HW + background_HW
     expected = torch.from_numpy(expected_HW).float().clamp(min=0)
     variance_HW = noise_variance(expected).clamp(min=1e-3).numpy()
     error_HW = (observed_HW - expected_HW) / np.sqrt(variance_HW)
@@ -75,16 +77,18 @@ def frame_residual(
     return FrameResidual(observed_HW, expected_HW, error_HW, lit_HW)
 
 
-def _background(
-    rows: EmitterTable, x_px: np.ndarray, y_px: np.ndarray, shape: tuple[int, int], usual: float
+def background_around(
+    rows: EmitterTable, pixel_size: PixelSize, shape_HW: tuple[int, int], usual: float
 ) -> np.ndarray:
-    """Photons per pixel, (H, W): of the localizations around with Gaussian weights, far from all ``usual``."""
-    row, column = np.floor(y_px).astype(np.int64), np.floor(x_px).astype(np.int64)
-    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
-    inside &= np.isfinite(rows.background)
+    """Photons per pixel, (H, W): the background of the localizations around with Gaussian weights, and far from all of
+    them ``usual``."""
+    x_px, y_px = pixel_size.to_px(rows.x_nm, rows.y_nm)
+    known = np.isfinite(x_px) & np.isfinite(y_px) & np.isfinite(rows.background)
+    row, column = np.floor(y_px[known]).astype(np.int64), np.floor(x_px[known]).astype(np.int64)
+    inside = (row >= 0) & (row < shape_HW[0]) & (column >= 0) & (column < shape_HW[1])
     place = row[inside], column[inside]
-    total_HW, weight_HW = np.zeros(shape), np.zeros(shape)
-    np.add.at(total_HW, place, rows.background[inside])
+    total_HW, weight_HW = np.zeros(shape_HW), np.zeros(shape_HW)
+    np.add.at(total_HW, place, rows.background[known][inside])
     np.add.at(weight_HW, place, 1.0)
     total_HW, weight_HW = (gaussian_filter(image, _BACKGROUND_REACH_PX) for image in (total_HW, weight_HW))
     return (total_HW + _FAINT * usual) / (weight_HW + _FAINT)

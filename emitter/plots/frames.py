@@ -30,7 +30,7 @@ class ExampleFrame:
 
 def plot_examples(examples: Sequence[ExampleFrame], path: Path) -> None:
     """Frames side by side, true emitters as circles and found ones as crosses."""
-    with panels(path, len(examples), height_in=11.0 / max(len(examples), 2)) as axes:
+    with panels(path, len(examples), height_in=11.0 / max(len(examples), 2) - 0.3) as axes:
         for axis, example in zip(axes[0], examples, strict=True):
             height, width = example.size_px
             if example.frame_HW is not None:
@@ -40,7 +40,9 @@ def plot_examples(examples: Sequence[ExampleFrame], path: Path) -> None:
                 axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xlabel="x (px)", ylabel="y (px)")
             truth, found = example.truth_xy, example.found_xy
             size = max(8.0, min(90.0, 3000.0 / max(height, width)))
-            axis.scatter(*truth, s=size, marker="o", lw=1.2, facecolors="none", edgecolors=_BLUE_ON_GREY, label="true")
+            axis.scatter(
+                *truth, s=size, marker="o", lw=1.2, facecolors="none", edgecolors=_BLUE_ON_GREY, label="true"
+            )
             axis.scatter(*found, s=0.6 * size, marker="x", lw=1.2, color=ORANGE, label="found")
             axis.set(title=f"frame {example.number}: {len(truth[0])} true, {len(found[0])} found")
         axes[0, 0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
@@ -66,7 +68,7 @@ def plot_reconstructed(frames: Sequence[Reconstructed], path: Path) -> None:
             show_frame(right, frame.error_HW, "standard deviations", (-_SIGMAS, _SIGMAS), "RdBu_r")
             left.set_title(f"frame {frame.number}, observed")
             middle.set_title("reconstructed from the table")
-            right.set_title(f"difference over noise, reduced χ² {float((frame.error_HW**2).mean()):.2f}")
+            right.set_title(f"difference / noise, χ² = {float((frame.error_HW**2).mean()):.2f}")
 
 
 def plot_chi2_map(chi2_HW: np.ndarray, pixel_px: float, path: Path) -> None:
@@ -79,7 +81,12 @@ def plot_chi2_map(chi2_HW: np.ndarray, pixel_px: float, path: Path) -> None:
         shown = np.log10(np.clip(chi2_HW, 1 / top, top))
         reach = float(np.log10(top))
         image = axis.imshow(
-            shown, cmap="PuOr_r", vmin=-reach, vmax=reach, extent=(0, width, height, 0), interpolation="nearest"
+            shown,
+            cmap="PuOr_r",
+            vmin=-reach,
+            vmax=reach,
+            extent=(0, width, height, 0),
+            interpolation="nearest",
         )
         bar = axis.figure.colorbar(image, ax=axis, shrink=0.85, label="reduced χ²")
         ticks = np.linspace(-reach, reach, 5)

@@ -22,7 +22,8 @@ main { max-width: 1120px; margin: 0 auto; padding: 24px 32px 64px; overflow-wrap
 h1 { font-size: 27px; font-weight: 600; margin: 12px 0 4px; }
 h2 { font-size: 20px; font-weight: 600; margin: 44px 0 10px; padding-top: 12px; border-top: 1px solid #d8d8d8; }
 p { max-width: 80ch; margin: 8px 0; }
-p.lead { color: #555; }
+p.lead { color: #555; max-width: none; }
+p.warning::first-letter { text-transform: uppercase; }
 p.warning { max-width: none; border-left: 4px solid #d55e00; background: #fdf2ea; padding: 8px 14px; }
 p.fine { border-left: 4px solid #009e73; background: #eef8f4; padding: 8px 14px; max-width: none; }
 nav { font-size: 14px; margin: 12px 0; }

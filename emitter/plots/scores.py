@@ -9,9 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from emitter.plots.style import AXIS_COLOURS, BLUE, GREEN, GREY, ORANGE, RED, nothing, panels
+from emitter.plots.style import AXIS_COLOURS, BLUE, GREEN, GREY, ORANGE, nothing, panels
 
-_SCORES = (("jaccard", "Jaccard index", BLUE), ("precision", "precision", ORANGE), ("recall", "recall", GREEN))
+_SCORES = (
+    ("jaccard", "Jaccard index", BLUE),
+    ("precision", "precision", ORANGE),
+    ("recall", "recall", GREEN),
+)
 
 
 def plot_binned_scores(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
@@ -40,7 +44,9 @@ def plot_errors_and_bound(table: pd.DataFrame, label: str, path: Path) -> None:
                     colour = AXIS_COLOURS[name]
                     axis.plot(middle, table[f"error_{name}"], "o-", ms=4, color=colour, label=f"RMSE {name}")
                 if f"bound_{name}" in table:
-                    axis.plot(middle, table[f"bound_{name}"], "--", color=AXIS_COLOURS[name], label=f"CRLB {name}")
+                    axis.plot(
+                        middle, table[f"bound_{name}"], "--", color=AXIS_COLOURS[name], label=f"CRLB {name}"
+                    )
             axis.set(xlabel=label, ylabel="nm", title=" and ".join(names))
             axis.set_ylim(bottom=0)
             if axis.lines:
@@ -58,11 +64,11 @@ def plot_error_histograms(errors_nm: Mapping[str, np.ndarray], photon_ratio: np.
         last = axes[0, -1]
         if len(known):
             last.hist(known, 50, range=(0, max(2.0, float(np.quantile(known, 0.99)))), color=GREY)
-            last.axvline(np.median(known), color="black", ls="--", lw=1, label=f"median {np.median(known):.3f}")
-            last.legend(fontsize=9)
+            last.axvline(np.median(known), color="black", ls="--", lw=1)
+            last.set(title=f"photons: median ratio\n{np.median(known):.3f}")
         else:
             nothing(last, "photons are not known")
-        last.set(xlabel="photons, predicted / true", title="photons")
+        last.set(xlabel="photons, predicted / true")
         axes[0, 0].set(ylabel="pairs")
 
 
@@ -71,8 +77,7 @@ def _error_histogram(axis: Axes, error_nm: np.ndarray, name: str) -> None:
         reach = float(np.quantile(np.abs(error_nm), 0.99)) or 1.0
         axis.hist(error_nm, 50, range=(-reach, reach), color=AXIS_COLOURS[name], alpha=0.85)
         axis.axvline(0, color="black", lw=1)
-        axis.set(title=f"{name}: mean {error_nm.mean():+.1f} nm, standard deviation {error_nm.std():.1f} nm")
-        axis.title.set_fontsize(9)
+        axis.set(title=f"{name}: mean {error_nm.mean():+.1f} nm\nstandard deviation {error_nm.std():.1f} nm")
     else:
         nothing(axis, "no pair knows it")
     axis.set(xlabel=f"{name}, predicted − true (nm)")
@@ -89,7 +94,9 @@ def plot_reliability(table: pd.DataFrame, path: Path) -> None:
         curve.errorbar(known["stated"], share, spread, fmt="o-", ms=4, color=BLUE, label="this table")
         curve.set(xlabel="stated probability", ylabel="share that is matched", xlim=(0, 1), ylim=(0, 1.03))
         curve.legend(loc="upper left")
-        counts.bar(table["low"], table["n"], table["high"] - table["low"], align="edge", color=BLUE, alpha=0.85)
+        counts.bar(
+            table["low"], table["n"], table["high"] - table["low"], align="edge", color=BLUE, alpha=0.85
+        )
         counts.set(xlabel="stated probability", ylabel="localizations")
 
 
@@ -104,14 +111,3 @@ def plot_pixel_bias(within_x_N: np.ndarray, within_y_N: np.ndarray, path: Path) 
             axis.axhline(mean, color="black", lw=1)
             axis.set(xlabel=f"{name} within its pixel (px)", ylabel="localizations")
             axis.legend(loc="lower right")
-
-
-def plot_pixels(simulated_P: np.ndarray, movie_P: np.ndarray, path: Path) -> None:
-    """Photons per pixel, simulated and in a movie, as densities over bins even in the square root."""
-    with panels(path, 1) as axes:
-        low, high = (float(f(np.concatenate((simulated_P, movie_P)))) for f in (np.min, np.max))
-        edges = (low + max(high - low, 1.0) * np.linspace(0, 1, 81) ** 2).tolist()
-        for name, pixels, colour in (("simulated", simulated_P, BLUE), ("movie", movie_P, RED)):
-            axes[0, 0].hist(pixels, edges, density=True, histtype="step", lw=1.6, color=colour, label=name)
-        axes[0, 0].set(xlabel="photons per pixel", ylabel="density", yscale="log")
-        axes[0, 0].legend()

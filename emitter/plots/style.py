@@ -48,10 +48,10 @@ def histogram(
     else:
         low, high = np.quantile(known, ((1 - central) / 2, (1 + central) / 2))
         reach = (low, high) if high > low else (low - 0.5, high + 0.5)
-        axes.hist(known, bins, range=reach, color=colour, alpha=0.85)
+        axes.hist(known, min(bins, 5 + len(known) // 10), range=reach, color=colour, alpha=0.85)
         middle = float(np.median(known))
-        axes.axvline(middle, color="black", lw=1, ls="--", label=f"median {middle:.4g}")
-        axes.legend(loc="upper right", fontsize=9)
+        axes.axvline(middle, color="black", lw=1, ls="--")
+        axes.set_title(f"median {middle:.4g}")
     axes.set(xlabel=label, ylabel="localizations")
 
 
@@ -66,7 +66,12 @@ def show_frame(
     """A frame in pixels from its outer corner, with its colour bar."""
     height, width = frame_HW.shape
     image = axes.imshow(
-        frame_HW, cmap=colours, vmin=limits[0], vmax=limits[1], extent=(0, width, height, 0), interpolation="nearest"
+        frame_HW,
+        cmap=colours,
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=(0, width, height, 0),
+        interpolation="nearest",
     )
     axes.figure.colorbar(image, ax=axes, shrink=0.8, label=label)
     axes.grid(False)

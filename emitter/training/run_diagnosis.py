@@ -33,7 +33,7 @@ from emitter.training.diagnosis import Advice, Diagnosis, DiagnosisSettings
 from emitter.training.loggers import loggers_of
 from emitter.training.module import EmitterModule
 from emitter.training.objective import Objective
-from emitter.training.report import expendable, report_folder
+from emitter.training.report import draw_report, expendable, report_folder
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,11 @@ class RunDiagnosis(pl.Callback):
         )
         norms = {f"weights/norm/{name}": norm for name, norm in parameter_norms(module.network).items()}
         self._say(trainer, trainer.global_step, [], norms)
+        if module.settings.validation.pictures:
+            self._write()
+            for logger in trainer.loggers:
+                logger.save()  # the page is drawn from metrics.csv
+            draw_report(self.run_dir)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
