@@ -211,8 +211,8 @@ def _add_reliability(section: Section, files: ReportFiles, predicted: EmitterTab
     caption = (
         "Share of the localizations that are matched with a true emitter, against the probability that the table "
         f"states (bars: one standard deviation). Expected calibration error {error:.3f}. A network's probability is "
-        "that of an emitter near by, to about 40 nm laterally and 80 nm in z, while the protocol's radius is wider: points above "
-        "the diagonal are to be expected then."
+        "that of an emitter near by, to about 40 nm laterally and 80 nm in z, while the protocol's radius is wider: "
+        "points above the diagonal are to be expected then."
     )
     files.draw(section, "reliability", caption, partial(plot_reliability, table))
 

@@ -20,8 +20,7 @@ BACKGROUND_FACTOR = 2.0  # how far outside the trained range without a word; as 
 PHOTON_FACTOR = 2.0
 DENSITY_FACTOR = 2.0
 PIXEL_SIZE_SHARE = 0.02
-CHI2_ELSEWHERE = 1.5  # trained networks reach 1.0 to 1.2 on frames of their own simulation
-CHI2_AT_EMITTERS = 2.0  # and 1.0 to 1.4
+CHI2_FACTOR = 2.0  # over that of simulated frames of the same density and background
 _CENTRAL = 0.05
 
 
@@ -39,6 +38,7 @@ def misfits(
     simulation: SimulationSettings,
     pixel_size: PixelSize,
     residuals: Residuals | None = None,
+    simulated: Residuals | None = None,
     stated_pixel_size: PixelSize | None = None,
 ) -> list[str]:
     """What does not fit.
@@ -49,6 +49,8 @@ def misfits(
         simulation: the priors of the training.
         pixel_size: of the training.
         residuals: None where nothing was reconstructed.
+        simulated: the same of simulated frames of this density, in which dim emitters are missed too; None: as if all
+            were found.
         stated_pixel_size: what the movie's file says; None where it does not.
     """
     return [
@@ -56,7 +58,7 @@ def misfits(
         *_background(median_photons_per_pixel, simulation.background),
         *_photons(table, simulation.flux),
         *_density(table, simulation, pixel_size),
-        *_residuals(residuals),
+        *(_residuals(residuals, simulated or Residuals(1.0, 1.0)) if residuals else ()),
     ]
 
 
@@ -135,18 +137,17 @@ def _density(table: EmitterTable, simulation: SimulationSettings, pixel_size: Pi
         )
 
 
-def _residuals(residuals: Residuals | None) -> Iterator[str]:
-    if residuals is None:
-        return
-    if residuals.at_emitters > CHI2_AT_EMITTERS:
+def _residuals(found: Residuals, simulated: Residuals) -> Iterator[str]:
+    at, elsewhere = (max(1.0, value) for value in (simulated.at_emitters, simulated.elsewhere))
+    if found.at_emitters > CHI2_FACTOR * at:
         yield (
-            f"PSF: where emitters were found, the frames differ from their reconstruction by a reduced χ² of "
-            f"{residuals.at_emitters:.3g} (1 is noise alone): the movie's spots do not look like the network's PSF; "
-            "calibrate this microscope's PSF and train with it."
+            "PSF: where emitters were found, the frames differ from their reconstruction by a reduced χ² of "
+            f"{found.at_emitters:.3g} (simulated frames: {at:.3g}): the movie's spots do not look like the network's "
+            "PSF; calibrate this microscope's PSF and train with it."
         )
-    if residuals.elsewhere > CHI2_ELSEWHERE:
+    if found.elsewhere > CHI2_FACTOR * elsewhere:
         yield (
-            f"Left over: away from the found emitters the frames differ from the predicted background by a reduced χ² "
-            f"of {residuals.elsewhere:.3g} (1 is noise alone): emitters are missed, or the camera's baseline, gain or "
-            "read noise are not this movie's."
+            "Left over: away from the found emitters the frames differ from the predicted background by a reduced χ² "
+            f"of {found.elsewhere:.3g} (simulated frames: {elsewhere:.3g}): emitters are missed, or the camera's "
+            "baseline, gain or read noise are not this movie's."
         )
