@@ -55,7 +55,7 @@ def evaluated(tmp_path: Path, predicted: EmitterTable | Path, truth: Path, **set
         write_table(tmp_path / "locs.csv", predicted)
         predicted = tmp_path / "locs.csv"
     output = tmp_path / "scores"
-    run(Settings(output=output, localizations=predicted, truth=truth, **settings))
+    run(Settings(output=output, localizations=predicted, truth=truth, **{"report": False, **settings}))
     assert [file.name for file in output.iterdir()] == ["metrics.json"]
     return json.loads((output / "metrics.json").read_text())
 

@@ -85,7 +85,7 @@ def settings(tmp_path: Path, **changes: Any) -> Settings:
         "movie": str(tmp_path / "movie.tif"),
         "output": tmp_path / "locs.csv",
     }
-    return Settings(**{**given, "device": "cpu", **changes})
+    return Settings(**{**given, "device": "cpu", "report": False, **changes})
 
 
 def files(folder: Path) -> list[str]:

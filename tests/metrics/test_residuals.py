@@ -28,7 +28,7 @@ EDGE = 6  # emitters outside the field light it
 
 def chi2(camera: Camera, psf: GaussianPSF, read_by: Camera | None = None) -> tuple[float, float]:
     """Reduced χ² at emitters and elsewhere, of 20 simulated frames held against their truth."""
-    settings = SimulationSettings(frame_size_px=(40, 40), z_range_nm=(-500, 500), background=(60, 60))
+    settings = SimulationSettings(frame_size_px=(40, 40), z_range_nm=(0, 0), background=(60, 60))
     read_by = read_by or camera
     squares = {True: [], False: []}
     for counts, emitters in Simulator(settings, PSF, camera).movie(3, 20):

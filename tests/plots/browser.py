@@ -16,7 +16,7 @@ addEventListener('error', e => errors.push(e.message || (e.target && e.target.ta
 addEventListener('load', () => {
   const out = document.createElement('pre'); out.id = 'probe';
   out.textContent = JSON.stringify({
-    errors, width: innerWidth, overflow: document.documentElement.scrollWidth - innerWidth,
+    errors, width: innerWidth, overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     images: [...document.images].map(i => i.naturalWidth),
     shown: [...document.images].map(i => i.getBoundingClientRect().width),
     headings: [...document.querySelectorAll('h2')].map(h => h.textContent),

@@ -69,7 +69,7 @@ def test_the_browser_test_sees_what_is_broken(tmp_path):
     html = (
         report_at(tmp_path)
         .html()
-        .replace("<h2>", '<img src="missing.png"><div style="width:3000px"></div><h2>')
+        .replace("<h2>", '<img src="missing.png"><div style="width:3000px;height:9px"></div><h2>')
     )
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     seen = browser.shown_at_1280(tmp_path / "page.html", tmp_path)
