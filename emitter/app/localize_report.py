@@ -95,8 +95,15 @@ def write_localize_report(table_path: Path, movie: Movie, bundle: Bundle, settin
         camera = replace(camera, baseline_adu=torch.tensor(float(settings.baseline_adu)))
     check = check_residuals(table, movie, bundle, camera)
     simulated = simulated_residuals(table, check, bundle, camera)
+    movie_um2 = movie.n_frames * movie.height * movie.width * bundle.pixel_size.area_um2
     sentences = misfits(
-        table, check.median_photons, bundle.simulation, bundle.pixel_size, check.residuals, simulated
+        table,
+        movie_um2,
+        check.median_photons,
+        bundle.simulation,
+        bundle.pixel_size,
+        check.residuals,
+        simulated,
     )
     for sentence in sentences:
         log.warning(sentence)

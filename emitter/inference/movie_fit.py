@@ -19,6 +19,7 @@ from emitter.simulation.settings import FluxSettings, SimulationSettings
 BACKGROUND_FACTOR = 2.0  # how far outside the trained range without a word; as in checks.py
 PHOTON_FACTOR = 2.0
 DENSITY_FACTOR = 2.0
+SPARSE_FACTOR = 100.0  # a sparse movie is no harm, but so few are rather not recognized
 PIXEL_SIZE_SHARE = 0.02
 CHI2_FACTOR = 2.0  # over that of simulated frames of the same density and background
 _CENTRAL = 0.05
@@ -34,6 +35,7 @@ class Residuals:
 
 def misfits(
     table: EmitterTable,
+    movie_um2: float,
     median_photons_per_pixel: float,
     simulation: SimulationSettings,
     pixel_size: PixelSize,
@@ -45,6 +47,7 @@ def misfits(
 
     Args:
         table: what was found, or a sample of whole frames of it.
+        movie_um2: area of the field times the number of frames that the table is of.
         median_photons_per_pixel: of the movie.
         simulation: the priors of the training.
         pixel_size: of the training.
@@ -57,7 +60,7 @@ def misfits(
         *_pixel_size(stated_pixel_size, pixel_size),
         *_background(median_photons_per_pixel, simulation.background),
         *_photons(table, simulation.flux),
-        *_density(table, simulation, pixel_size),
+        *_density(table, movie_um2, simulation, pixel_size),
         *(_residuals(residuals, simulated or Residuals(1.0, 1.0)) if residuals else ()),
     ]
 
@@ -121,13 +124,21 @@ def crowding_per_um2(table: EmitterTable, tile_px: tuple[int, int], pixel_size: 
     return float(np.median(counts[where.ravel()] - 1)) / (tile_px[0] * tile_px[1] * pixel_size.area_um2)
 
 
-def _density(table: EmitterTable, simulation: SimulationSettings, pixel_size: PixelSize) -> Iterator[str]:
+def _density(
+    table: EmitterTable, movie_um2: float, simulation: SimulationSettings, pixel_size: PixelSize
+) -> Iterator[str]:
     if not len(table):
         yield (
             "Density: nothing was found: the movie is empty, or looks unlike all that the network was trained for."
         )
         return
-    high = simulation.density_per_um2[1]
+    low, high = simulation.density_per_um2
+    found = len(table) / movie_um2
+    if found < low / SPARSE_FACTOR:
+        yield (
+            f"Density: {found:.2g} localizations per µm² and frame were found and the network was trained on {low:g} "
+            f"to {high:g}: the movie is nearly empty, or its spots look unlike the network's PSF."
+        )
     density = crowding_per_um2(table, simulation.frame_size_px, pixel_size)
     if density > DENSITY_FACTOR * high:
         yield (

@@ -29,6 +29,7 @@ def table_of(density: float = 0.6, photons: float = 3000.0, n_frames: int = 60) 
 
 FITS = {
     "table": table_of(),
+    "movie_um2": 60 * 64.0,
     "median_photons_per_pixel": 50.0,
     "simulation": TRAINED,
     "pixel_size": PIXEL,
@@ -53,6 +54,7 @@ def test_nothing_is_said_of_a_movie_that_fits():
         ({"table": table_of(photons=9000.0)}, "Photons"),
         ({"table": table_of(density=4.0)}, "Density"),
         ({"table": EmitterTable.empty()}, "Density"),
+        ({"movie_um2": 4e6}, "Density"),
         ({"residuals": Residuals(4.0, 1.1)}, "PSF"),
         ({"residuals": Residuals(1.5, 4.0)}, "Left over"),
     ],
