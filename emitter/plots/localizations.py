@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#888888"
+from emitter.plots.style import BLUE, GREY
+
 _MOST_BINS_OF_TIME = 200
 _PERCENTILES = (0.5, 99.5)
 
@@ -22,7 +23,7 @@ def plot_counts(frame_N: np.ndarray, first: int, last: int) -> Figure:
     per_frame = np.histogram(frame_N, edges)[0] / np.diff(edges)
     figure = Figure(figsize=(11, 2.8), layout="constrained")
     axes = figure.subplots()
-    axes.stairs(per_frame, edges, color=_BLUE)
+    axes.stairs(per_frame, edges, color=BLUE)
     axes.set(xlabel="frame", ylabel="emitters per frame", xlim=(first, last + 1))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
@@ -39,9 +40,9 @@ def plot_histograms(values: Mapping[str, np.ndarray], trained: Mapping[str, tupl
         return figure
     for axes, (label, one) in zip(figure.subplots(rows, 3, squeeze=False).flat, shown.items(), strict=False):
         low, high = np.percentile(one, _PERCENTILES)
-        axes.hist(one, np.linspace(low, max(high, low + 1e-6), 61), color=_BLUE)
+        axes.hist(one, np.linspace(low, max(high, low + 1e-6), 61), color=BLUE)
         if label in trained:
-            axes.axvspan(*trained[label], color=_GREY, alpha=0.15, lw=0)
+            axes.axvspan(*trained[label], color=GREY, alpha=0.15, lw=0)
             axes.set_xlim(low, max(high, low + 1e-6))
         axes.set(xlabel=label, yticks=[])
     for axes in figure.axes[len(shown) :]:

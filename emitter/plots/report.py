@@ -27,6 +27,7 @@ img { max-width: 100%; height: auto; display: block; }
 figcaption { color: #555; font-size: 0.92rem; margin-top: 0.3rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
 td { padding: 0.2rem 1.2rem 0.2rem 0; border-bottom: 1px solid #eee; }
+.text { white-space: pre-wrap; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .warning { background: #fff4d6; border-left: 4px solid #d08a00; padding: 0.5rem 0.9rem; margin: 0.6rem 0; }
 </style>
@@ -38,7 +39,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; }
 <h2>{{ section.heading }}</h2>
 {% for warning in section.warnings %}<p class="warning">{{ warning }}</p>
 {% endfor %}
-{% if section.text %}<p>{{ section.text }}</p>{% endif %}
+{% if section.text %}<p class="text">{{ section.text }}</p>{% endif %}
 {% if section.rows %}<table>
 {% for name, value in section.rows %}<tr><td>{{ name }}</td><td class="number">{{ value }}</td></tr>
 {% endfor %}</table>{% endif %}

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# of Okabe and Ito's palette, which the colour-blind tell apart
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#888888"
+from emitter.plots.style import BLUE, GREEN, GREY, ORANGE
+
 _FEWEST = 5  # in a bin
 _ERROR_PERCENTILE = 99.0
 
@@ -36,15 +36,15 @@ def plot_binned(by: Mapping[str, Curves]) -> Figure:
     for column, (label, bins) in enumerate(by.items()):
         enough = bins.n_truth >= _FEWEST
         for name, values, colour in (
-            ("Jaccard index", bins.jaccard, _BLUE),
-            ("precision", bins.precision, _ORANGE),
-            ("recall", bins.recall, _GREEN),
+            ("Jaccard index", bins.jaccard, BLUE),
+            ("precision", bins.precision, ORANGE),
+            ("recall", bins.recall, GREEN),
         ):
             axes[0, column].plot(bins.at[enough], values[enough], "o-", ms=4, color=colour, label=name)
         axes[0, column].set(ylim=(0, 1.03), xlabel=label)
         for name, values, colour in (
-            ("lateral", bins.rmse_lateral_nm, _BLUE),
-            ("axial", bins.rmse_axial_nm, _ORANGE),
+            ("lateral", bins.rmse_lateral_nm, BLUE),
+            ("axial", bins.rmse_axial_nm, ORANGE),
         ):
             if np.isfinite(values[enough]).any():
                 axes[1, column].plot(bins.at[enough], values[enough], "o-", ms=4, color=colour, label=name)
@@ -69,7 +69,7 @@ def plot_errors(errors: Mapping[str, np.ndarray], bounds: Mapping[str, np.ndarra
         error_M = error_M[np.isfinite(error_M)]
         far = max(float(np.percentile(np.abs(error_M), _ERROR_PERCENTILE)), 1.0)
         edges = np.linspace(-far, far, 61)
-        counts, *_ = axes.hist(error_M, edges, color=_BLUE, label="errors")
+        counts, *_ = axes.hist(error_M, edges, color=BLUE, label="errors")
         if axis in bounds:
             _draw_bound(axes, bounds[axis], edges, float(np.sum(counts)))
         axes.axvline(0, color="black", lw=0.8)
@@ -87,7 +87,7 @@ def _draw_bound(axes: Axes, bound_M: np.ndarray, edges: np.ndarray, n: float) ->
     middle = (edges[1:] + edges[:-1]) / 2
     gauss = np.exp(-0.5 * (middle[:, None] / bound_M) ** 2) / (bound_M * math.sqrt(2 * math.pi))
     axes.plot(
-        middle, gauss.mean(axis=1) * n * (edges[1] - edges[0]), color=_ORANGE, lw=2, label="Cramér-Rao bound"
+        middle, gauss.mean(axis=1) * n * (edges[1] - edges[0]), color=ORANGE, lw=2, label="Cramér-Rao bound"
     )
 
 
@@ -98,12 +98,12 @@ def plot_reliability(
     by axis) against the normal distribution."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot([0, 1], [0, 1], color=_GREY, lw=1)
-    left.scatter(probability_K, true_share_K, s=12 + 150 * n_K / max(n_K.max(initial=1), 1), c=_BLUE)
+    left.plot([0, 1], [0, 1], color=GREY, lw=1)
+    left.scatter(probability_K, true_share_K, s=12 + 150 * n_K / max(n_K.max(initial=1), 1), c=BLUE)
     left.set(xlabel="probability in the table", ylabel="share that is true", xlim=(0, 1.03), ylim=(0, 1.03))
     edges = np.linspace(-5, 5, 81)
     middle = (edges[1:] + edges[:-1]) / 2
-    for (axis, z_M), colour in zip(z_scores.items(), (_BLUE, _ORANGE, _GREEN, _GREY), strict=False):
+    for (axis, z_M), colour in zip(z_scores.items(), (BLUE, ORANGE, GREEN, GREY), strict=False):
         z_M = z_M[np.isfinite(z_M)]
         if len(z_M):
             density = np.histogram(z_M, edges)[0] / (len(z_M) * (edges[1] - edges[0]))

@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytorch_lightning as pl
 
 from emitter.io.files import replacing
+from emitter.plots.report import Picture, Section, page
 from emitter.plots.training import plot_training
 from emitter.training.cpu_time import cpu_seconds
 from emitter.training.log_files import LOG
 
 log = logging.getLogger(__name__)
+
+PAGE = "report.html"
+_NO_ADVICE = "Nothing to report"
+_PICTURES = {
+    "curve": (
+        "The course of the training",
+        "Judge a run by the validation (above): held-out frames, scored as evaluate.py does. Below, the loss of fixed "
+        "samples by its parts, each over its first value. The training loss rises with the warm-up of its parts and "
+        "hardly falls afterwards: it does not show how good the network is.",
+    ),
+    "reconstruction": (
+        "Examples",
+        "Validation frames, what the network says they show, and the difference.",
+    ),
+    "data_check": ("Training data", "What is simulated, and the movie where one is given."),
+}
+_SCORES = (
+    ("step", "step", "{:.0f}"),
+    ("efficiency 3D", "val/efficiency_3d", "{:.3f}"),
+    ("efficiency lateral", "val/efficiency_lateral", "{:.3f}"),
+    ("Jaccard index", "val/jaccard", "{:.3f}"),
+    ("precision", "val/precision", "{:.3f}"),
+    ("recall", "val/recall", "{:.3f}"),
+    ("RMSE lateral (nm)", "val/rmse_lateral_nm", "{:.1f}"),
+    ("RMSE axial (nm)", "val/rmse_axial_nm", "{:.1f}"),
+    ("CPU time of the run (s)", "time/cpu_seconds", "{:.0f}"),
+)
 
 
 @contextmanager
@@ -40,9 +70,44 @@ def report_folder(run_dir: Path) -> Path:
 
 
 def draw_report(run_dir: Path) -> None:
-    """``report/curve.png`` from the run's ``metrics.csv``, where there is one."""
-    with expendable(report_folder(run_dir) / "curve.png") as path:
+    """``report/curve.png`` from the run's ``metrics.csv``, where there is one, and ``report/report.html`` of all that
+    is in the folder."""
+    folder = report_folder(run_dir)
+    with expendable(folder / "curve.png") as path:
         plot_training(run_dir / LOG, path)
+    with expendable(folder / PAGE) as path:
+        path.write_text(page(f"Training {run_dir.name}", _sections(run_dir, folder)), encoding="utf-8")
+
+
+def _sections(run_dir: Path, folder: Path) -> list[Section]:
+    """What the run has left, the validation first."""
+    advice = folder / "diagnosis.md"
+    said = advice.read_text(encoding="utf-8").splitlines() if advice.is_file() else []
+    warnings = tuple(
+        line.removeprefix("- ") for line in said if line.strip() and not line.startswith(_NO_ADVICE)
+    )
+    sections = [Section("Validation", rows=_last_scores(run_dir / LOG), warnings=warnings)]
+    for name, (heading, caption) in _PICTURES.items():
+        picture = folder / f"{name}.png"
+        if picture.is_file():
+            sections.append(Section(heading, pictures=(Picture(picture.read_bytes(), caption),)))
+    words = folder / "data_check.txt"
+    if words.is_file():
+        sections.append(Section("Training data in numbers", words.read_text(encoding="utf-8").strip()))
+    return sections
+
+
+def _last_scores(log_file: Path) -> tuple[tuple[str, str], ...]:
+    """Of the last validation."""
+    values = pd.read_csv(log_file)
+    if "val/efficiency" not in values or values["val/efficiency"].isna().all():
+        return (("validations", "none yet"),)
+    last = values[values["val/efficiency"].notna()].iloc[-1]
+    return tuple(
+        (label, form.format(last[column]) if math.isfinite(last[column]) else "–")
+        for label, column, form in _SCORES
+        if column in values
+    )
 
 
 class RunTimes(pl.Callback):

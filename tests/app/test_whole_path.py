@@ -69,6 +69,7 @@ def test_a_run_folder_has_what_the_design_promises(trained):
         "checkpoints/last.ckpt",
         "metrics.csv",
         "report/curve.png",
+        "report/report.html",
     ):
         assert (trained / name).stat().st_size > 0
     assert load_bundle(trained).simulation.frame_size_px == (16, 16)
