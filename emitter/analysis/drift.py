@@ -61,7 +61,8 @@ def estimate_drift(table: EmitterTable, settings: DriftSettings) -> Drift:
     """The lateral drift, of mean 0 over the localizations: a spline through the segments' shifts.
 
     Raises:
-        EmitterError: fewer than 50 localizations in a segment, or segments that cannot be told apart in time.
+        EmitterError: fewer than 50 localizations in a segment, segments that cannot be told apart in time, or that
+            disagree about the drift.
     """
     if len(table) < _MIN_PER_SEGMENT * settings.segments:
         raise EmitterError(
@@ -144,6 +145,11 @@ def _solved(
         if residual_P[worst] <= settings.outlier_nm or np.linalg.matrix_rank(design_PG[without]) < steps:
             break
         keep = without
+    if 2 * keep.sum() < len(keep):
+        raise EmitterError(
+            f"{np.sum(~keep)} of {len(keep)} pairs of segments disagree about the drift: the table shows no structure "
+            "that lasts, or give fewer segments"
+        )
     if not keep.all():
         log.info("%d of %d pairs of segments disagree and are left out", np.sum(~keep), len(keep))
     if residual_P.max() > settings.outlier_nm:

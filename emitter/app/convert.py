@@ -61,6 +61,6 @@ def run(settings: Settings) -> dict[str, Any]:
     given = settings.acquisition()
     table, of_file = read_table_of(settings.table, given.pixel_size)
     write_table(output, table, settings.format_name(), given.filled_from(of_file))
-    log.info("%d emitters in %d frames", len(table), len(np.unique(table.frame)))
+    log.info("read %d emitters in %d frames", len(table), len(np.unique(table.frame)))
     log.info("wrote %s", output)
     return {"output": output, "n_emitters": len(table)}

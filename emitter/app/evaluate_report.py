@@ -115,7 +115,7 @@ def _sureness(predicted: EmitterTable, truth: EmitterTable, pairs: Matches) -> l
     if not scores and (predicted.probability == 1).all():
         return []
     true_N = np.isin(np.arange(len(predicted)), pairs.predicted)
-    known = reliability(predicted.probability.clip(0, 1), true_N)
+    known = reliability(predicted.probability, true_N)
     error = "–" if math.isnan(known.error) else f"{known.error:.3f}"
     caption = (
         "Left: a table that knows its chances lies on the line; larger circles are more rows (calibration error "

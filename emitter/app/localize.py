@@ -150,7 +150,8 @@ def run(settings: Settings) -> dict[str, Any]:
             log.info("wrote %s", image_path)
         if settings.report:
             title = f"Localizations of {Path(movie.name).name}"
-            log.info("wrote %s", report_of(output, image_path, movie, places, bundle, title))
+            looked_at = used(bundle, settings), title, settings.region
+            log.info("wrote %s", report_of(output, image_path, movie, places, *looked_at))
         return {
             "n_frames": len(places),
             "n_emitters": n_emitters,
@@ -160,21 +161,27 @@ def run(settings: Settings) -> dict[str, Any]:
         }
 
 
-def build_localizer(bundle: Bundle, settings: Settings) -> Localizer:
-    """The checkpoint's localizer with what the user overrides, on the device."""
-    compute = settings.compute()
-    if compute.turned:
-        check_turnable(bundle.psf, bundle.thresholds)
+def used(bundle: Bundle, settings: Settings) -> Bundle:
+    """The bundle with what the user says of the camera and the threshold."""
     camera, thresholds = bundle.camera, bundle.thresholds
     if settings.baseline_adu is not None:
         camera = replace(camera, baseline_adu=torch.tensor(float(settings.baseline_adu)))
     if settings.threshold is not None:
         thresholds = replace(thresholds, mass=settings.threshold)
+    return replace(bundle, camera=camera, thresholds=thresholds)
+
+
+def build_localizer(bundle: Bundle, settings: Settings) -> Localizer:
+    """The checkpoint's localizer with what the user overrides, on the device."""
+    compute = settings.compute()
+    if compute.turned:
+        check_turnable(bundle.psf, bundle.thresholds)
+    bundle = used(bundle, settings)
     return Localizer(
         network=bundle.network.to(compute.device),
-        camera=camera.to(compute.device),
+        camera=bundle.camera.to(compute.device),
         scaling=bundle.scaling,
-        thresholds=thresholds,
+        thresholds=bundle.thresholds,
         pixel_size=bundle.pixel_size,
         trained_background=bundle.simulation.background,
         compute=compute,

@@ -10,6 +10,7 @@ import numpy as np
 
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
+from emitter.inference.localizer import Region
 from emitter.inference.residuals import Residuals, residuals, simulated_chi2
 from emitter.io.files import replacing
 from emitter.io.movie import Movie
@@ -27,7 +28,13 @@ BACKGROUND_FACTOR = 1.5
 
 
 def report_of(
-    table_path: Path, image: Path | None, movie: Movie, places: range, bundle: Bundle, title: str
+    table_path: Path,
+    image: Path | None,
+    movie: Movie,
+    places: range,
+    bundle: Bundle,
+    title: str,
+    roi: Region | None = None,
 ) -> Path:
     """Write ``<table>_report.html`` and say on the log what does not fit.
 
@@ -35,12 +42,14 @@ def report_of(
         table_path: the finished table.
         image: the super-resolved image, where there is one.
         movie: the movie, and the places in it that were localized.
-        bundle: of the network.
+        bundle: of the network, with the camera and the thresholds that were used.
         title: of the page.
+        roi: the part of the frame that was localized; None: all of it.
     """
     table = read_table(table_path)
-    compared, number = _compared(table, movie, places, bundle)
-    field_um2 = math.prod(bundle.pixel_size.to_nm(float(movie.width), float(movie.height))) * 1e-6
+    compared, number = _compared(table, movie, places, bundle, roi)
+    height, width = (movie.height, movie.width) if roi is None else roi.size
+    field_um2 = math.prod(bundle.pixel_size.to_nm(float(width), float(height))) * 1e-6
     usual = simulated_chi2(bundle, len(table) / len(places) / field_um2)
     warnings = mismatches(table, compared, usual, bundle)
     for warning in warnings:
@@ -100,14 +109,16 @@ def trained_photons(bundle: Bundle) -> tuple[float, float]:
     return max(flux.mean - 2 * flux.std, 0.0), flux.mean + 2 * flux.std
 
 
-def _compared(table: EmitterTable, movie: Movie, places: range, bundle: Bundle) -> tuple[Residuals, int]:
+def _compared(
+    table: EmitterTable, movie: Movie, places: range, bundle: Bundle, roi: Region | None
+) -> tuple[Residuals, int]:
     """The residuals of frames spread over the movie, and the number of the first of them in the middle."""
     most = max(1, min(_RESIDUAL_FRAMES, _RESIDUAL_PIXELS // (movie.height * movie.width)))
     chosen = np.unique(np.linspace(places.start, places.stop - 1, most).round().astype(int))
     counts_FHW = np.concatenate([movie.read(place, place + 1) for place in chosen.tolist()])
     numbers_F = movie.frame_numbers[chosen]
     near = table.select(np.isin(table.frame, numbers_F))
-    return residuals(near, counts_FHW, numbers_F, bundle), int(numbers_F[0]) + 1
+    return residuals(near, counts_FHW, numbers_F, bundle, roi), int(numbers_F[0]) + 1
 
 
 def _facts(

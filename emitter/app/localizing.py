@@ -72,7 +72,10 @@ class Target:
         """
         journal = Journal(TableWriter.partial_of(self.output), self.job)
         before = journal.read()
+        if not before.n_bytes:  # what a job that came to its end may have left must not outlive its table
+            journal.remove()
         writer = TableWriter(self.output, self.with_z, self.with_precision, before)
+        journal.write(Written(before.n_frames, writer.n_rows, writer.n_bytes))
         return writer, journal, before
 
 

@@ -65,7 +65,8 @@ class Refiner:
             frames_BHW: in photons.
             background_BHW: photons per pixel.
         """
-        std_N4 = deviations(columns, self.uncertainty).to(frames_BHW.device)
+        emitters = emitters.to("cpu")
+        std_N4 = deviations(columns, self.uncertainty)
         moved_N4 = std_N4 * self.ways(emitters, columns, frames_BHW, background_BHW)
         crowd_NK = crowd(self.uncertainty, emitters)
         columns = dict(columns)
@@ -86,15 +87,15 @@ class Refiner:
     ) -> Tensor:
         """(N, 4) in standard deviations: the way to the maximum a posteriori, cut short where it is longer than one: a
         frame that contradicts the network is more often misunderstood by the few emitters in it."""
-        known = self.uncertainty
-        std_N4 = deviations(columns, known).to(frames_BHW.device)
+        known, emitters = self.uncertainty, emitters.to("cpu")  # where PSF and camera are
+        std_N4 = deviations(columns, known)
         most_probable = refined(
             known.psf,
             known.noise_variance,
             emitters,
             std_N4,
-            frames_BHW,
-            background_BHW,
+            frames_BHW.cpu(),
+            background_BHW.cpu(),
         )
         way_N4 = (values(most_probable) - values(emitters)) / std_N4.clamp(min=1e-9)
         way_N4 = torch.where(std_N4 > 0, way_N4, 0.0)

@@ -15,6 +15,7 @@ from emitter.core.decoding import decode
 from emitter.core.emitters import Emitters
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
+from emitter.inference.localizer import Region
 from emitter.psf.render import render
 from emitter.simulation.simulator import Domain, Simulator
 
@@ -39,7 +40,11 @@ class Residuals:
 
 
 def residuals(
-    table: EmitterTable, counts_FHW: np.ndarray, numbers_F: np.ndarray, bundle: Bundle
+    table: EmitterTable,
+    counts_FHW: np.ndarray,
+    numbers_F: np.ndarray,
+    bundle: Bundle,
+    roi: Region | None = None,
 ) -> Residuals:
     """Render the emitters of some frames with the network's PSF and compare.
 
@@ -49,7 +54,8 @@ def residuals(
     Args:
         table: localizations.
         counts_FHW: frames in counts, whose numbers are ``numbers_F``.
-        bundle: of the network that made the table.
+        bundle: of the network that made the table, with the camera of this movie.
+        roi: the part of the frame that was localized; what is outside of it does not count.
     """
     photons_FHW = bundle.camera.to_photons(torch.from_numpy(counts_FHW.astype(np.float32)))
     emitters = table.to_emitters(bundle.pixel_size, numbers_F.tolist())
@@ -64,6 +70,10 @@ def residuals(
         photons_N=emitters.photons_N.clamp(min=0.0),
     )
     light_FHW = render(bundle.psf, shown, *photons_FHW.shape[1:])
+    if roi is not None:
+        photons_FHW, light_FHW = (
+            one[:, roi.y0 : roi.y1, roi.x0 : roi.x1] for one in (photons_FHW, light_FHW)
+        )
     background_F = _backgrounds(photons_FHW - light_FHW, emitters)
     expected_FHW = light_FHW + background_F[:, None, None]
     variance_FHW = bundle.camera.mean_noise_variance(expected_FHW)

@@ -40,7 +40,7 @@ def open_store(source: str) -> Movie | None:
     Raises:
         EmitterError: no such file or dataset, several to choose from, or not an array of frames.
     """
-    match = _STORE.fullmatch(source)
+    match = _STORE.fullmatch(source.rstrip("/"))
     if match is None:
         return None
     path = Path(match["file"]).expanduser()
@@ -94,6 +94,13 @@ def _arrays(group: Any, above: str = "") -> list[tuple[str, Any]]:
     """All arrays of a group and of those in it, by path."""
     found: list[tuple[str, Any]] = []
     for name in sorted(group.keys()):
-        item, path = group[name], f"{above}/{name}"
-        found += [(path, item)] if hasattr(item, "shape") else _arrays(item, path)
+        try:
+            item = group[name]
+        except KeyError:  # a link to what is not there
+            continue
+        path = f"{above}/{name}"
+        if hasattr(item, "shape"):
+            found.append((path, item))
+        elif hasattr(item, "keys"):  # else a named type
+            found += _arrays(item, path)
     return found

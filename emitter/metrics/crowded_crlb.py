@@ -168,10 +168,13 @@ def _neighbours(emitters: Emitters, reach_px: int, most: int) -> Tensor:
     none."""
     far = 4.0 * reach_px + float(max(emitters.x_px_N.abs().max(), emitters.y_px_N.abs().max()))
     place_N3 = torch.stack([emitters.x_px_N, emitters.y_px_N, emitters.image_N * far], dim=1).double().numpy()
-    _, found = cKDTree(place_N3).query(place_N3, k=range(2, most + 2), distance_upper_bound=reach_px)
+    _, found = cKDTree(place_N3).query(place_N3, k=range(1, most + 2), distance_upper_bound=reach_px)
     row_NK = torch.from_numpy(np.asarray(found))
-    itself_NK = row_NK == torch.arange(len(emitters))[:, None]  # of two at one place either may come first
-    return row_NK.masked_fill(itself_NK, len(emitters))
+    n = len(emitters)
+    itself_NK = row_NK == torch.arange(n)[:, None]  # of several at one place any may come first
+    itself_NK[:, -1] |= ~itself_NK.any(dim=1)  # or it is not among the nearest at all: the last makes room
+    order_NK = itself_NK.int().argsort(dim=1, stable=True)
+    return row_NK.gather(1, order_NK)[:, :most]
 
 
 @dataclass(frozen=True)

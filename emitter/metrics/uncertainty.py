@@ -33,9 +33,11 @@ def reliability(probability_N: np.ndarray, true_N: np.ndarray, n_bins: int = _N_
     """Probabilities against what came true, in bins of equal width.
 
     Args:
-        probability_N: in [0, 1].
+        probability_N: in [0, 1]; rows where it is unknown do not count, what lies outside is taken as 0 or 1.
         true_N: whether it was so.
     """
+    known_N = np.isfinite(probability_N)
+    probability_N, true_N = probability_N[known_N].clip(0, 1), true_N[known_N]
     bin_N = np.minimum((probability_N * n_bins).astype(int), n_bins - 1)
     n_K, sum_K, hits_K = (
         np.bincount(bin_N, weights, n_bins) for weights in (None, probability_N, true_N.astype(float))

@@ -39,3 +39,13 @@ def test_too_few_localizations_are_refused() -> None:
     table, _, _ = drifting(300)
     with pytest.raises(EmitterError, match="fewer segments"):
         estimate_drift(table, DriftSettings())
+
+
+def test_a_table_without_structure_is_refused() -> None:
+    rng = np.random.default_rng(8)
+    n = 4000
+    table = EmitterTable.of(
+        np.sort(rng.integers(0, 400, n)), x_nm=rng.uniform(0, 4e3, n), y_nm=rng.uniform(0, 4e3, n)
+    )
+    with pytest.raises(EmitterError, match="pairs of segments disagree about the drift"):
+        estimate_drift(table, DriftSettings())

@@ -23,6 +23,8 @@ def test_hdf5_by_its_path_or_alone(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "movie.h5", "w") as file:
         file.create_dataset("raw/frames", data=FRAMES, chunks=(3, 30, 40), compression="gzip")
         file.create_dataset("times", data=np.arange(20))
+        file["elsewhere"] = h5py.ExternalLink("gone.h5", "/x")
+        file["kind"] = np.dtype("f8")
     for source in ("movie.h5", "movie.h5:/raw/frames", "movie.h5:raw/frames"):
         with open_movie(str(tmp_path / source)) as movie:
             np.testing.assert_array_equal(movie.read(2, 9), FRAMES[2:9])
@@ -45,7 +47,7 @@ def test_zarr_by_its_path_or_alone(tmp_path: Path) -> None:
     group.create_array("raw/frames", shape=FRAMES.shape, chunks=(3, 30, 40), dtype="u2")[...] = FRAMES
     array = zarr.create_array(str(tmp_path / "plain.zarr"), shape=FRAMES.shape, dtype="u2")
     array[...] = FRAMES
-    for source in ("movie.zarr", "movie.zarr:/raw/frames", "plain.zarr"):
+    for source in ("movie.zarr", "movie.zarr/", "movie.zarr:/raw/frames", "plain.zarr"):
         with open_movie(str(tmp_path / source)) as movie:
             np.testing.assert_array_equal(movie.read(2, 9), FRAMES[2:9])
 

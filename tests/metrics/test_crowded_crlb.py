@@ -102,7 +102,13 @@ def test_a_neighbour_costs_precision_and_one_of_another_image_nothing() -> None:
 
 
 def test_at_one_place_or_at_the_frames_edge_it_stays_finite() -> None:
-    for one in (emitters([20.2, 20.2], [20.0, 20.0]), emitters([0.1, -0.4], [0.2, 39.9])):
+    for one in (
+        emitters([20.2, 20.2], [20.0, 20.0]),
+        emitters([10.0, 10.0, 11.0], [10.0, 10.0, 10.0]),
+        emitters([10.0] * 7, [10.0] * 7),
+        emitters([-0.3, -0.1, 2.0], [-0.2, -0.4, 2.0]),
+        emitters([0.1, -0.4], [0.2, 39.9]),
+    ):
         bounds = crowded_crlb(PSF_3D, noise, PIXEL, one, 40, 40)
         for bound in (bounds.crowded, bounds.alone):
             assert all(torch.isfinite(values).all() and (values > 0).all() for values in vars(bound).values())

@@ -18,6 +18,8 @@ def test_reliability_of_honest_and_of_boasting_probabilities() -> None:
     np.testing.assert_allclose(honest.true_share, honest.probability, atol=0.01)
     # all say 0.9 and half are true
     assert abs(reliability(np.full(1000, 0.9), np.arange(1000) % 2 == 0).error - 0.4) < 1e-12
+    unknown = reliability(np.array([np.nan, -0.1, 1.2]), np.array([True, False, True]))
+    assert (unknown.n.tolist(), unknown.error) == ([1, 1], 0.0)
     assert reliability(np.empty(0), np.empty(0, dtype=bool)).error == 0
 
 
