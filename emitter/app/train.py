@@ -17,7 +17,8 @@ from emitter.app.schema import to_plain
 from emitter.app.train_settings import CONFIG, Settings, save_settings
 from emitter.app.warm_start import warm_started
 from emitter.core.decoding import Thresholds
-from emitter.inference.bundle import Bundle, load_bundle, store_correction
+from emitter.inference.bundle import Bundle, load_bundle, read_checkpoint, store_correction
+from emitter.inference.uncertainty import Correction
 from emitter.inference.uncertainty_fit import fit_correction
 from emitter.io.files import prepare_output
 from emitter.io.movies import open_movie
@@ -135,14 +136,17 @@ def train(settings: Settings, checkpoint: Path | None) -> float:
 
 def calibrate(run_dir: Path) -> None:
     """Tell the checkpoints of a finished run how sure their localizations are."""
+    of_step: dict[int, Correction | None] = {}
     for name in (BEST, LAST):
         path = run_dir / FOLDER / name
         if not path.is_file():
             continue
-        bundle = load_bundle(path)
-        bundle.network.to("cuda" if torch.cuda.is_available() else "cpu")
-        correction = fit_correction(bundle)
-        if correction is not None:
+        step = read_checkpoint(path)["global_step"]
+        if step not in of_step:  # the last is the best more often than not
+            bundle = load_bundle(path)
+            bundle.network.to("cuda" if torch.cuda.is_available() else "cpu")
+            of_step[step] = fit_correction(bundle)
+        if (correction := of_step[step]) is not None:
             store_correction(path, correction)
 
 
