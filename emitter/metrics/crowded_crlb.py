@@ -6,8 +6,8 @@ what its neighbours' unknown positions and photons cost is in its bound. A weak 
 at one place from being singular: nobody looks for an emitter further away than that (a Bayesian bound; Van Trees,
 Detection, Estimation and Modulation Theory, 1968).
 
-Shape suffixes: N emitters, K neighbours, M members of an emitter's group (its neighbours and itself), C parameters of an
-emitter, X pairs of members, L pairs of emitters, G groups of equal size, Q parameters of a group.
+Shape suffixes: N emitters, K neighbours, M members of an emitter's group (its neighbours and itself), X pairs of
+members, L pairs of emitters, G groups of equal size, C parameters of an emitter, Q of a group.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from emitter.core.emitters import Emitters
+from emitter.core.threads import one_thread
 from emitter.core.units import PixelSize
 from emitter.metrics.crlb import CRLB, NoiseVariance
 from emitter.metrics.noise_slopes import NoiseSlopes, noise_slopes
@@ -38,6 +39,7 @@ class CrowdedCRLB:
     alone: CRLB
 
 
+@one_thread()
 def crowded_crlb(
     psf: PSF,
     noise_variance: NoiseVariance,

@@ -17,7 +17,8 @@ from emitter.metrics.crlb import NoiseVariance
 from emitter.psf.base import PSF
 from emitter.psf.render import add_patches, cut_patches
 
-_CHUNK_PIXELS = 1 << 17  # of patches at a time: some five arrays of them stay in the cache
+# Pixels of patches in work at a time, so that they stay in the cache: when slopes are made, and when multiplied.
+_CHUNK_PIXELS, _LINKED_PIXELS = 1 << 17, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -53,28 +54,26 @@ class NoiseSlopes:
 
     def between(self, one_L: Tensor, other_L: Tensor) -> Tensor:
         """(L, C, C): what the pixels that two emitters' patches share say of the parameters of one (rows) and of the
-        other (columns)."""
-        n_parameters = self.slopes_NCp.shape[1]
-        information_LCC = torch.empty(len(one_L), n_parameters, n_parameters)
-        for part in torch.arange(len(one_L)).split(max(1, _CHUNK_PIXELS // self.side**2)):
-            self._between(one_L[part], other_L[part], information_LCC[part[0] : part[-1] + 1])
-        return information_LCC
+        other (columns).
 
-    def _between(self, one_L: Tensor, other_L: Tensor, out_LCC: Tensor) -> None:
-        """A pixel that is the k-th of one patch is the k + shift-th of the other: every patch is moved as a whole, and
-        what was none of the other's pixels is multiplied by 0."""
+        A pixel that is the k-th of one patch is the k + shift-th of the other: the other's patch is moved as a whole,
+        and what was none of its pixels is multiplied by 0.
+        """
         side, slopes_NCp = self.side, self.slopes_NCp
         apart_L2 = self.corner_N2[one_L] - self.corner_N2[other_L]
         place_L2P = apart_L2[:, :, None] + torch.arange(side)
-        shared_L2P = ((place_L2P >= 0) & (place_L2P < side)).float()
-        shared_LPP = shared_L2P[:, 0, :, None] * shared_L2P[:, 1, None, :]
-        one_LCp = slopes_NCp.index_select(0, one_L).mul_(shared_LPP.flatten(1)[:, None])
-        n_values = slopes_NCp[0].numel()
-        moved = self.flat.as_strided((len(self.flat) - n_values + 1, n_values), (1, 1))
+        row_LP, column_LP = ((place_L2P >= 0) & (place_L2P < side)).float().unbind(dim=1)
+        n_parameters, n_values = slopes_NCp.shape[1], slopes_NCp[0].numel()
         start_L = other_L * n_values + side**2 + apart_L2[:, 0] * side + apart_L2[:, 1]
         start_L = torch.where((apart_L2.abs() < side).all(dim=1), start_L, 0)
-        other_LCp = moved.index_select(0, start_L).view_as(one_LCp)
-        torch.bmm(one_LCp, other_LCp.transpose(1, 2), out=out_LCC)
+        moved = self.flat.as_strided((len(self.flat) - n_values + 1, n_values), (1, 1))
+        information_LCC = torch.empty(len(one_L), n_parameters, n_parameters)
+        for part in _parts(len(one_L), _LINKED_PIXELS // side**2):
+            shared_Lp = (row_LP[part, :, None] * column_LP[part, None]).flatten(1)
+            one_LCp = slopes_NCp.index_select(0, one_L[part]).mul_(shared_Lp[:, None])
+            other_LCp = moved.index_select(0, start_L[part]).view_as(one_LCp)
+            torch.bmm(one_LCp, other_LCp.transpose(1, 2), out=information_LCC[part])
+        return information_LCC
 
 
 def noise_slopes(
@@ -90,31 +89,32 @@ def noise_slopes(
     assert emitters.background_N is not None
     side, margin = psf.patch_px, psf.radius_px
     column_N, row_N = emitters.x_px_N.floor().long(), emitters.y_px_N.floor().long()
-    slopes = NoiseSlopes.empty(torch.stack([row_N, column_N], dim=1), 5 if free_z else 4, side)
-    pitch = width + 2 * margin
-    first_N = (emitters.image_N * (height + 2 * margin) + row_N) * pitch + column_N
-    light_BHW = torch.zeros(emitters.n_images, height + 2 * margin, pitch)
-    parts = torch.arange(len(emitters)).split(max(1, _CHUNK_PIXELS // side**2))
+    first_N = (emitters.image_N * (height + 2 * margin) + row_N) * (width + 2 * margin) + column_N
+    light_BHW = torch.zeros(emitters.n_images, height + 2 * margin, width + 2 * margin)
+    parts = _parts(len(emitters), _CHUNK_PIXELS // side**2)
+    patches = []
     for part in parts:
-        photons_N11 = emitters.photons_N[part].float()[:, None, None]
         patch_NPP, slope_N3PP = psf.derivatives(
             (emitters.x_px_N[part] - column_N[part] - 0.5).float(),
             (emitters.y_px_N[part] - row_N[part] - 0.5).float(),
             emitters.z_nm_N[part].float(),
         )
-        of_part = slopes.slopes_NCp[part[0] : part[-1] + 1]
-        torch.mul(slope_N3PP.flatten(2)[:, : of_part.shape[1] - 2], photons_N11, out=of_part[:, :-2])
-        of_part[:, -2] = patch_NPP.flatten(1)
+        photons_N11 = emitters.photons_N[part].float()[:, None, None]
         add_patches(light_BHW, first_N[part], patch_NPP * photons_N11)
-    for outside in (light_BHW[:, :margin], light_BHW[:, margin + height :]):
-        outside.fill_(-1.0)  # a pixel there knows nothing
-    for outside in (light_BHW[:, :, :margin], light_BHW[:, :, margin + width :]):
-        outside.fill_(-1.0)
-    for part in parts:
+        patches.append((patch_NPP.flatten(1), slope_N3PP.flatten(2), photons_N11))
+    inside = torch.nn.functional.pad(torch.ones(height, width), (margin,) * 4) > 0
+    light_BHW.masked_fill_(~inside, torch.inf)  # with infinite noise: a pixel there knows nothing
+    slopes = NoiseSlopes.empty(torch.stack([row_N, column_N], dim=1), 5 if free_z else 4, side)
+    for part, (patch_Np, slope_N3p, photons_N11) in zip(parts, patches, strict=True):
         light_Np = cut_patches(light_BHW, first_N[part], side).flatten(1)
-        photons_Np = light_Np.clamp(min=0) + emitters.background_N[part].float()[:, None]
-        one_over_noise_Np = noise_variance(photons_Np).rsqrt() * (light_Np >= 0)
-        of_part = slopes.slopes_NCp[part[0] : part[-1] + 1]
-        of_part[:, :-1] *= one_over_noise_Np[:, None]
-        of_part[:, -1] = one_over_noise_Np
+        photons_Np = light_Np.clamp(min=0).add_(emitters.background_N[part].float()[:, None])
+        per_noise_Np = noise_variance(photons_Np).rsqrt()
+        by_NCp = slopes.slopes_NCp[part]
+        torch.mul(slope_N3p[:, : by_NCp.shape[1] - 2], per_noise_Np[:, None] * photons_N11, out=by_NCp[:, :-2])
+        torch.mul(patch_Np, per_noise_Np, out=by_NCp[:, -2])
+        by_NCp[:, -1] = per_noise_Np
     return slopes
+
+
+def _parts(n: int, size: int) -> list[slice]:
+    return [slice(start, start + max(1, size)) for start in range(0, n, max(1, size))]
