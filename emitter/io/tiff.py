@@ -82,10 +82,9 @@ class TiffMovie(Movie):
         if series is None:
             return
         if series >= len(self._series):
-            raise EmitterError(
-                f"{self._path} has {len(self._series)} image series: give {self._path}:/0 to "
-                f"{self._path}:/{len(self._series) - 1}"
-            )
+            last = len(self._series) - 1
+            which = f"one from {self._path}:/0 to {self._path}:/{last}" if last > 0 else str(self._path)
+            raise EmitterError(f"{self._path} has {last + 1} image series and no '/{series}': give {which}")
         self._series = [self._series[series]]
 
     def _check(self, shapes: list[tuple[int, int, int]]) -> None:

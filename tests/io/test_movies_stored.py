@@ -176,7 +176,7 @@ def test_one_of_several_series_of_a_tiff(tmp_path: Path) -> None:
     for source, expected in ((":/0", FRAMES[:8]), (":/1", FRAMES[8:, :20]), (":1", FRAMES[8:, :20])):
         with open_movie(f"{path}{source}") as movie:
             np.testing.assert_array_equal(movie.read(0, movie.n_frames), expected)
-    with pytest.raises(EmitterError, match=r"has 2 image series: give .*:/0 to .*:/1"):
+    with pytest.raises(EmitterError, match=r"has 2 image series and no '/2': give one from .*:/0 to .*:/1"):
         open_movie(f"{path}:/2")
     with pytest.raises(EmitterError, match="does not exist"):
         open_movie(f"{tmp_path}/no.tif:/0")
