@@ -49,6 +49,9 @@ class Movie(ABC):
             return np.empty((0, self.height, self.width), dtype=self.dtype)
         return np.ascontiguousarray(self._read(start, stop), dtype=self.dtype)
 
+    def wait_for(self, n_frames: int) -> None:  # noqa: B027 (a movie that does not grow has all its frames)
+        """Return when there are so many frames, or when no more will come (see ``emitter.io.growing``)."""
+
     @abstractmethod
     def _read(self, start: int, stop: int) -> np.ndarray:
         """The frames, in any byte order."""
