@@ -110,7 +110,9 @@ def noise_slopes(
         photons_Np = light_Np.clamp(min=0).add_(emitters.background_N[part].float()[:, None])
         per_noise_Np = noise_variance(photons_Np).rsqrt()
         by_NCp = slopes.slopes_NCp[part]
-        torch.mul(slope_N3p[:, : by_NCp.shape[1] - 2], per_noise_Np[:, None] * photons_N11, out=by_NCp[:, :-2])
+        torch.mul(
+            slope_N3p[:, : by_NCp.shape[1] - 2], per_noise_Np[:, None] * photons_N11, out=by_NCp[:, :-2]
+        )
         torch.mul(patch_Np, per_noise_Np, out=by_NCp[:, -2])
         by_NCp[:, -1] = per_noise_Np
     return slopes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emitter.core.errors import EmitterError
-from emitter.core.table import EmitterTable
+from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.tables import read_table, write_table
-from emitter.io.thunderstorm import TableWriter
+from emitter.io.thunderstorm import TableWriter, write_rows
 
 
 @st.composite
@@ -81,6 +82,33 @@ def test_thunderstorm_header_is_exact(tmp_path: Path) -> None:
     assert first_line[1].split(",")[:3] == ["1", "1", "0.5000"]  # ids and frames from 1
     assert '"z [nm]"' not in (tmp_path / "2d.csv").read_text()
     assert np.isnan(read_table(tmp_path / "2d.csv").z_nm).all()
+
+
+@given(
+    st.lists(
+        st.floats(-1e10, 1e10) | st.sampled_from([np.nan, np.inf, -np.inf, 0.00005, 0.5, 1e9]),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_cells_are_formatted_as_python_does(values: list[float]) -> None:
+    column, written = np.array(values).round(4), io.BytesIO()
+    write_rows(written, {"id": np.arange(len(values)), "value": column})
+    expected = [f"{i},{value + 0.0:.4f}\n".replace("nan", "NaN") for i, value in enumerate(column)]
+    assert written.getvalue().decode() == "".join(expected)
+
+
+def test_blocks_and_a_whole_table_are_written_alike(tmp_path: Path) -> None:
+    n, rng = 40, np.random.default_rng(1)
+    names = ("x_nm", "y_nm", "z_nm", "photons", "background", "probability", *PRECISION_COLUMNS)
+    columns = {name: rng.exponential(100, n).round(4) for name in names}
+    columns["precision_z_nm"][3] = np.nan
+    table = EmitterTable.of(rng.integers(0, 9, n), **columns)
+    with TableWriter(tmp_path / "blocks.csv", with_z=True, with_precision=True) as writer:
+        for rows in (slice(0, 7), slice(7, 7), slice(7, n)):
+            writer.write(table.select(rows))
+    write_table(tmp_path / "whole.csv", table, "thunderstorm")
+    assert (tmp_path / "blocks.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
 @pytest.mark.parametrize("n", [0, 3])
