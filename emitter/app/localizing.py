@@ -22,7 +22,7 @@ from emitter.io.acquisition import Acquisition
 from emitter.io.journal import Journal, Written
 from emitter.io.movie import Movie
 from emitter.io.tables import read_table, write_table
-from emitter.io.thunderstorm import TableWriter
+from emitter.io.thunderstorm import TableWriter, read_parts
 from emitter.plots.superres import SuperResImage
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,8 @@ def localize(work: Work, target: Target, image: SuperResImage | None) -> tuple[i
     if done:
         log.info("going on after %d frames and %d emitters of before", done, before.n_rows)
         if image is not None:
-            image.add(read_table(writer.partial_path))
+            for part in read_parts(writer.partial_path):
+                image.add(part)
     try:
         with writer, Progress(*columns) as progress, closing(work.tables(done)) as tables:
             task = progress.add_task("", total=len(work.places), completed=done, emitters=writer.n_rows)

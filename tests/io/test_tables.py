@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from emitter.core.errors import EmitterError
 from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 from emitter.core.units import PixelSize
+from emitter.io import thunderstorm
 from emitter.io.tables import read_table, write_table
-from emitter.io.thunderstorm import TableWriter, write_rows
+from emitter.io.thunderstorm import TableWriter, read_parts, write_rows
 
 
 @st.composite
@@ -285,3 +286,24 @@ def test_an_interrupted_writer_keeps_what_it_has_under_another_name(tmp_path: Pa
     with pytest.raises(RuntimeError), TableWriter(tmp_path / "nothing.csv", with_z=True):
         raise RuntimeError
     assert sorted(p.name for p in tmp_path.iterdir()) == ["locs.csv", "locs.csv.partial"]
+
+
+@pytest.mark.parametrize("with_precision", [False, True])
+@pytest.mark.parametrize("with_z", [False, True])
+def test_parts_of_a_written_table_are_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_z: bool, with_precision: bool
+) -> None:
+    random = np.random.default_rng(0)
+    names = ("x_nm", "y_nm", "z_nm", "photons", "background", "probability")
+    columns = {name: random.normal(1000, 300, 5000) for name in (*names, *PRECISION_COLUMNS)}
+    columns["photons"][7] = np.nan
+    table = EmitterTable.of(np.sort(random.integers(0, 500, 5000)), **columns)
+    with TableWriter(tmp_path / "locs.csv", with_z, with_precision) as writer:
+        writer.write(table)
+    monkeypatch.setattr(thunderstorm, "_PART_BYTES", 1 << 16)
+    parts = list(read_parts(tmp_path / "locs.csv"))
+    assert len(parts) > 3
+    equal(EmitterTable.concatenate(parts), read_table(tmp_path / "locs.csv"), atol=0)
+    with TableWriter(tmp_path / "none.csv", with_z, with_precision):
+        pass
+    assert sum(len(part) for part in read_parts(tmp_path / "none.csv")) == 0
