@@ -19,6 +19,8 @@ from emitter.psf.render import add_patches, cut_patches
 
 # Pixels of patches in work at a time, so that they stay in the cache: when slopes are made, and when multiplied.
 _CHUNK_PIXELS, _LINKED_PIXELS = 1 << 17, 1 << 15
+# photons²: a network may say a background of 0 or less, and no pixel is without noise.
+_LEAST_VARIANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def noise_slopes(
     for part, (patch_Np, slope_N3p, photons_N11) in zip(parts, patches, strict=True):
         light_Np = cut_patches(light_BHW, first_N[part], side).flatten(1)
         photons_Np = light_Np.clamp(min=0).add_(emitters.background_N[part].float()[:, None])
-        per_noise_Np = noise_variance(photons_Np).rsqrt()
+        per_noise_Np = noise_variance(photons_Np).clamp_(min=_LEAST_VARIANCE).rsqrt()
         by_NCp = slopes.slopes_NCp[part]
         torch.mul(
             slope_N3p[:, : by_NCp.shape[1] - 2], per_noise_Np[:, None] * photons_N11, out=by_NCp[:, :-2]

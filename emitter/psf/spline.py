@@ -125,9 +125,9 @@ def _shifted_sum(a_NRC: Tensor, weight_N4: Tensor, axis: int) -> Tensor:
     step = columns if axis == 1 else 1
     a_Np = a_NRC.reshape(n, rows * columns)
     size = a_Np.shape[1] - 3 * step
-    total_Np = torch.empty_like(a_Np, memory_format=torch.contiguous_format)
-    sum_Np = torch.mul(a_Np[:, :size], weight_N4[:, :1], out=total_Np[:, :size])
+    sum_Np = (a_Np[:, :size] * weight_N4[:, :1]).contiguous()
     for i in range(1, 4):
         sum_Np.addcmul_(a_Np[:, i * step : i * step + size], weight_N4[:, i : i + 1])
-    total_NRC = total_Np.view(n, rows, columns)
-    return total_NRC[:, :-3] if axis == 1 else total_NRC[:, :, :-3]
+    if axis == 1:
+        return sum_Np.view(n, rows - 3, columns)
+    return sum_Np.as_strided((n, rows, columns - 3), (size, columns, 1))
