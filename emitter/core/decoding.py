@@ -46,7 +46,7 @@ def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px:
 
     Where the probability of one emitter is spread over several cells, each of them says where it is if it is in that
     cell: the emitter's values are their mean, weighted by the probability. A cell alone would draw localizations
-    towards its centre.
+    towards its centre. The standard deviations of a network that has channels for them are those of the strongest cell.
     """
     p_BHW = torch.sigmoid(maps_BCHW[:, ch.P].float())
     found_BHW, share_B4HW = _find(p_BHW, thresholds)
@@ -63,7 +63,8 @@ def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px:
         for name in _AVERAGED:
             pull_N = (getattr(there, name) - getattr(emitters, name)) * share_N / mass_N
             values[name] = values[name] + torch.where(share_N > 0, pull_N, 0.0)
-    return replace(emitters, **values, probability_N=mass_N.clamp(max=1.0))
+    sigma_N4 = _sigmas_at(maps_BCHW, image_N, row_N, column_N, scaling, cell_px)
+    return replace(emitters, **values, probability_N=mass_N.clamp(max=1.0), sigma_N4=sigma_N4)
 
 
 def emitters_at(
@@ -90,6 +91,19 @@ def emitters_at(
         photons_N=values_N6[:, ch.PHOTONS],
         background_N=values_N6[:, ch.BACKGROUND],
     )
+
+
+def _sigmas_at(
+    maps_BCHW: Tensor, image_N: Tensor, row_N: Tensor, column_N: Tensor, scaling: Scaling, cell_px: float
+) -> Tensor | None:
+    """Standard deviations of x, y (px), z (nm) and photons in these cells, (N, 4); None without channels for them."""
+    if maps_BCHW.shape[1] <= ch.N_CHANNELS:
+        return None
+    raw_N4 = maps_BCHW[:, ch.SIGMAS].permute(0, 2, 3, 1)[image_N, row_N, column_N]
+    of = dict(zip(ch.REGRESSION, ch.sigmas(raw_N4.float()).unbind(dim=1), strict=True))
+    scale = scaling.per_channel()
+    x, y, z, photons = (of[channel] * scale[channel] for channel in (ch.X, ch.Y, ch.Z, ch.PHOTONS))
+    return torch.stack([x * cell_px, y * cell_px, z, photons], dim=1)
 
 
 def _find(p_BHW: Tensor, thresholds: Thresholds) -> tuple[Tensor, Tensor]:

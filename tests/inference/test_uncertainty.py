@@ -18,7 +18,7 @@ from emitter.core.table import PRECISION_COLUMNS
 from emitter.core.units import PixelSize
 from emitter.inference import uncertainty_fit
 from emitter.inference.bundle import Bundle
-from emitter.inference.uncertainty import Correction, hats
+from emitter.inference.uncertainty import Correction, Knots, hats
 from emitter.inference.uncertainty_fit import errors_of, fit_correction
 from emitter.psf import build
 from emitter.psf.gaussian import GaussianSettings
@@ -104,7 +104,7 @@ def test_a_network_that_finds_nothing_has_no_correction(monkeypatch: pytest.Monk
 
 
 def test_a_correction_survives_its_state() -> None:
-    one = Correction((1.0, 2.0), {"x_nm": (1.0, 0.5)}, (0.2, 1.0), (0.4, 0.9))
+    one = Correction(Knots((1.0, 2.0), (-1.0, 0.0)), {"x_nm": (1.0, 0.5)}, (0.2, 1.0), (0.4, 0.9))
     assert Correction.from_state(one.state()) == one
 
 
