@@ -28,7 +28,7 @@ from emitter.metrics.matching import match
 from emitter.simulation.simulator import Domain, Simulator
 
 MOST_SAMPLES = 3072
-ENOUGH_PAIRS = 40_000
+ENOUGH_PAIRS = 60_000
 FEWEST_PAIRS = 500  # below: the network finds next to nothing yet
 SPARSER = 20.0  # the frames are from so many times sparser than the training's sparsest on,
 LONELIEST = 0.5  # but not from fewer emitters a frame than this on: lonelier ones only cost time
