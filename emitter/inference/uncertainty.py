@@ -27,9 +27,9 @@ from emitter.psf.base import PSF
 AXES = ("x_nm", "y_nm", "z_nm", "photons")  # of the bound, in the order of the precision columns
 _COLUMN = dict(zip(AXES, PRECISION_COLUMNS, strict=True))
 _AROUND_NM = 4000.0  # half the side of the square in which the density is counted
-_LEAST_DENSITY = 1 / 16  # per µm²; it is counted from here on
+LEAST_DENSITY = 1 / 16  # per µm²; it is counted from here on
 _SCORE_KNOTS = (0.6, 0.8, 0.95, 1.0)
-_DEPTH_KNOTS = (0.0, 0.5, 1.0)  # of the distance from the middle of the PSF's depth over half of it
+_DEPTH_KNOTS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of z, which runs from -1 to 1 over the PSF's depth
 _LEAST_PHOTONS = 50.0
 _LEAST_PROBABILITY, _LEAST_BACKGROUND = 1e-3, 1.0
 
@@ -47,8 +47,7 @@ class Correction:
     """What makes the bound the error of one network.
 
     ``weights``: for every axis those of ``features`` (Q,), whose weighted sum is the logarithm of the standard
-    deviation. ``scores``, ``probabilities`` (K,): a decoded score is worth this
-    probability, linear in between.
+    deviation. ``scores``, ``probabilities`` (K,): a decoded score is worth this probability, linear in between.
     """
 
     knots: Knots
@@ -139,7 +138,7 @@ class Uncertainty:
         ]
         if self.is_3d:
             low, high = self.psf.z_range_nm
-            depth_N = np.abs(_numpy(emitters.z_nm_N) - (low + high) / 2) / ((high - low) / 2)
+            depth_N = (2 * _numpy(emitters.z_nm_N) - low - high) / (high - low)
             parts.append(hats(depth_N, _DEPTH_KNOTS)[:, 1:])
         return np.concatenate(parts, axis=1)
 
@@ -153,7 +152,7 @@ class Uncertainty:
             place_nm = place_nm.clip(0, end_nm)
             seen_nm = np.minimum(place_nm + _AROUND_NM, end_nm) - np.maximum(place_nm - _AROUND_NM, 0)
             area_N = area_N * seen_nm * 1e-3
-        density: np.ndarray = np.log(around_N / area_N + _LEAST_DENSITY)
+        density: np.ndarray = np.log(around_N / area_N + LEAST_DENSITY)
         return density
 
     def neighbours(self, emitters: Emitters, radius_nm: float) -> np.ndarray:

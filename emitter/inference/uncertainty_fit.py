@@ -22,7 +22,7 @@ from emitter.core.decoding import decode
 from emitter.core.emitters import Emitters
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
-from emitter.inference.uncertainty import AXES, Correction, Knots, Uncertainty, log_photons
+from emitter.inference.uncertainty import AXES, LEAST_DENSITY, Correction, Knots, Uncertainty, log_photons
 from emitter.metrics.crowded_crlb import CrowdedCRLB
 from emitter.metrics.matching import match
 from emitter.simulation.simulator import Domain, Simulator
@@ -37,7 +37,7 @@ _SEED = 1
 _BATCH = 32
 _PROMISING = (4, 20)  # after so many batches a network that is worth it has found so many emitters
 _PHOTON_QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
-_DENSITY_QUANTILES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)
+_DENSEST_QUANTILE, _N_DENSITIES = 0.98, 6
 _N_SCORES = 24
 _RIDGE = 1e-4
 _LARGEST_RATIO = 1e8  # of squared error and variance, while the fit is far off
@@ -104,11 +104,12 @@ def calibration_simulator(bundle: Bundle) -> Simulator:
 
 
 def _knots(batches: Sequence[Emitters], uncertainty: Uncertainty, size_px: tuple[int, int]) -> Knots:
-    """At quantiles of what was found."""
+    """At quantiles of the photons found, and evenly from no other emitter around up to the most crowded ones."""
     photons_N = np.concatenate([log_photons(emitters) for emitters in batches])
     density_N = np.concatenate([uncertainty.log_density(emitters, *size_px) for emitters in batches])
     photon_knots = np.unique(np.quantile(photons_N, _PHOTON_QUANTILES))
-    density_knots = np.unique(np.quantile(density_N, _DENSITY_QUANTILES))
+    densest = max(float(np.quantile(density_N, _DENSEST_QUANTILE)), np.log(2 * LEAST_DENSITY))
+    density_knots = np.linspace(np.log(LEAST_DENSITY), densest, _N_DENSITIES)
     return Knots(tuple(photon_knots.tolist()), tuple(density_knots.tolist()))
 
 

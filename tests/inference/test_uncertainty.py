@@ -168,9 +168,7 @@ class Teller(BrightPixels):
 def test_what_the_network_says_itself_is_used() -> None:
     teller = replace(bundle(), network=Teller())  # type: ignore[arg-type]
     known = replace(teller, correction=fit_correction(teller, most_samples=320))
-    sample = Simulator(known.simulation, known.psf, known.camera).sample(
-        1, torch.arange(64), Domain.HELD_OUT
-    )
+    sample = Simulator(known.simulation, known.psf, known.camera).sample(1, torch.arange(64), Domain.HELD_OUT)
     emitters = decode(known.network(sample.photons_BTHW)[-1], known.scaling, known.thresholds)
     columns = known.uncertainty().columns(emitters, 32, 32)
     assert emitters.sigma_N4 is not None
