@@ -56,7 +56,7 @@ class Journal:
 
     def write(self, written: Written) -> None:
         """Note what is done, whole or not at all."""
-        with replacing(self.path) as temporary:
+        with replacing(self.path, shared=False) as temporary:
             temporary.write_text(json.dumps({"job": self.job, "written": asdict(written)}), encoding="utf-8")
 
     def remove(self) -> None:
@@ -89,7 +89,7 @@ class Finished:
     def add(self, table: Path, job: str) -> None:
         """One more is finished."""
         self._jobs[table.name] = job
-        with replacing(self.path) as temporary:
+        with replacing(self.path, shared=False) as temporary:
             temporary.write_text(json.dumps(self._jobs), encoding="utf-8")
 
     def remove(self) -> None:

@@ -21,7 +21,7 @@ from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.units import PixelSize
 from emitter.inference.bundle import KEY, Bundle
-from emitter.inference.uncertainty import Correction
+from emitter.inference.uncertainty import Correction, Knots
 from emitter.io.acquisition import Acquisition
 from emitter.io.journal import Journal
 from emitter.io.tables import read_table, read_table_of
@@ -360,12 +360,12 @@ def test_the_table_says_how_sure_it_is(tmp_path: Path, monkeypatch: pytest.Monke
     """With a correction that doubles the bound in x, and takes a certain score for a probability of 0.8."""
     double = np.log(2.0)
     weights = {
-        axis: (1.0, *[0.0] * 2, shift, shift, *[0.0] * 7) for axis, shift in (("x_nm", double), ("y_nm", 0.0))
+        axis: (1.0, *[0.0] * 3, shift, shift, *[0.0] * 4) for axis, shift in (("x_nm", double), ("y_nm", 0.0))
     }
     weights["photons"] = weights["y_nm"]
     known = replace(
         bundle_of(Marker(), z_range_nm=(0, 0)),
-        correction=Correction((0.0, 9.0), weights, (0.0, 1.0), (0.1, 0.8)),
+        correction=Correction(Knots((0.0, 9.0), (0.0, 1.0)), weights, (0.0, 1.0), (0.1, 0.8)),
     )
     monkeypatch.setattr(localize, "load_bundle", lambda source: known)
     movie_at(tmp_path / "movie.tif")
