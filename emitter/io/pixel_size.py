@@ -68,7 +68,7 @@ def _ome(file: tifffile.TiffFile) -> tuple[float, float]:
 
 def _micro_manager(file: tifffile.TiffFile) -> tuple[float, float]:
     """PixelSizeUm of the first frame; 0 where the microscope was not calibrated."""
-    tag = file.pages[0].tags.get("MicroManagerMetadata")  # type: ignore[union-attr]
+    tag = file.pages[0].tags.get("MicroManagerMetadata")
     if tag is None or not isinstance(tag.value, Mapping):
         return _NONE
     size_nm = 1e3 * float(tag.value["PixelSizeUm"])
@@ -77,7 +77,7 @@ def _micro_manager(file: tifffile.TiffFile) -> tuple[float, float]:
 
 def _resolution(file: tifffile.TiffFile) -> tuple[float, float]:
     """The resolution tags, in ImageJ's unit or in TIFF's own."""
-    tags = file.pages[0].tags  # type: ignore[union-attr]
+    tags = file.pages[0].tags
     said = (file.imagej_metadata or {}).get("unit")
     unit_nm = _NM.get(str(said)) if said else _TAG_UNITS_NM.get(tags.valueof("ResolutionUnit", 1))
     if unit_nm is None:
