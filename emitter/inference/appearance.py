@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, maximum_filter
 
+from emitter.inference.checks import DARKEST
 from emitter.inference.survey.spots import find_spots
 from emitter.io.movie import Movie
 from emitter.simulation.camera import Camera
 
 _SMOOTH_PX = 1.0
 _SMOOTHED_NOISE = 1 / (2 * math.sqrt(math.pi) * _SMOOTH_PX)  # of white noise of 1, smoothed by this Gaussian
-_FLOOR = 0.05  # quantile of a frame's smoothed pixels
 _FLOOR_NOISES = 1.645  # of a flat frame, that quantile lies so many standard deviations below the mean
 _MAXIMUM_NOISES = 6.0
 _LEAST_VARIANCE = 1e-3
@@ -88,7 +88,7 @@ def floors(frames_FHW: np.ndarray, camera: Camera, smoothed: bool = False) -> np
     The 5 % quantile of the smoothed frame, and what noise alone takes off it.
     """
     smooth = frames_FHW if smoothed else _smoothed(frames_FHW.astype(np.float32))
-    low_F = np.quantile(smooth, _FLOOR, axis=(1, 2))
+    low_F = np.quantile(smooth, DARKEST, axis=(1, 2))
     noise_F = np.sqrt([_variance(camera, low) for low in low_F.tolist()])
     floor_F: np.ndarray = low_F + _FLOOR_NOISES * _SMOOTHED_NOISE * noise_F
     return floor_F
