@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emitter.app.report_files import write_page
 from emitter.core.table import EmitterTable
 from emitter.inference.appearance import appearance, sampled_photons
 from emitter.inference.bundle import Bundle
@@ -15,11 +16,10 @@ from emitter.inference.localizer import Region
 from emitter.inference.mismatches import Seen, mismatches, trained_photons
 from emitter.inference.residuals import Residuals, residuals
 from emitter.inference.usual import Usual, usual
-from emitter.io.files import replacing
 from emitter.io.movie import Movie
 from emitter.io.tables import read_table
 from emitter.plots.localizations import plot_counts, plot_histograms, plot_residuals
-from emitter.plots.report import Picture, Section, page
+from emitter.plots.report import Picture, Section
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def report_of(
     title: str,
     roi: Region | None = None,
 ) -> Path:
-    """Write ``<table>_report.html`` and say on the log what does not fit.
+    """Write ``<table>_report.html``, and its pictures into ``<table>_report/``, and say on the log what does not fit.
 
     Args:
         table_path: the finished table.
@@ -63,10 +63,7 @@ def report_of(
         Section("What the emitters are like", pictures=(_histograms(table, bundle),)),
         _residual_section(compared, number),
     ]
-    path = table_path.with_name(f"{table_path.stem}_report.html")
-    with replacing(path) as temporary:
-        temporary.write_text(page(title, sections), encoding="utf-8")
-    return path
+    return write_page(table_path.with_name(f"{table_path.stem}_report.html"), title, sections)
 
 
 def _compared(
@@ -119,7 +116,7 @@ def _image_section(image: Path | None) -> list[Section]:
 def _counts(table: EmitterTable, movie: Movie, places: range) -> Picture:
     first, last = (int(movie.frame_numbers[place]) for place in (places.start, places.stop - 1))
     return Picture.of(
-        plot_counts(table.frame + 1, first + 1, last + 1), "Emitters found in a frame, on average."
+        plot_counts(table.frame + 1, first + 1, last + 1), "Emitters found in a frame, on average.", "counts"
     )
 
 
@@ -139,7 +136,9 @@ def _histograms(table: EmitterTable, bundle: Bundle) -> Picture:
         labels["background"]: bundle.simulation.background,
         labels["z_nm"]: bundle.simulation.z_range_nm,
     }
-    return Picture.of(plot_histograms(values, trained), "In grey: what the network was trained on.")
+    return Picture.of(
+        plot_histograms(values, trained), "In grey: what the network was trained on.", "emitters"
+    )
 
 
 def _residual_section(compared: Residuals, number: int) -> Section:
@@ -150,5 +149,7 @@ def _residual_section(compared: Residuals, number: int) -> Section:
         text="The table's emitters are drawn with the network's PSF, camera and background and held against the "
         "movie. χ² is 1 where only the noise differs, and more where emitters were missed or lie close together: the "
         "network's own simulation at this density tells what to expect.",
-        pictures=(Picture.of(figure, f"The first of {n} sampled frames; χ² is the mean over all {n}."),),
+        pictures=(
+            Picture.of(figure, f"The first of {n} sampled frames; χ² is the mean over all {n}.", "residuals"),
+        ),
     )

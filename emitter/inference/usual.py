@@ -74,9 +74,14 @@ def crowding(table: EmitterTable) -> float:
 
 def simulated_appearance(bundle: Bundle, simulation: SimulationSettings, n_samples: int) -> Appearance:
     """What the middle frames of so many samples look like."""
+    return appearance(simulated_frames(bundle, simulation, n_samples), bundle.camera)
+
+
+def simulated_frames(bundle: Bundle, simulation: SimulationSettings, n_samples: int) -> np.ndarray:
+    """The middle frames of so many samples in photons, (B, H, W)."""
     sample = _sample(bundle, simulation, n_samples)
-    photons_BHW = sample.photons_BTHW[:, sample.counts_BTHW.shape[1] // 2].numpy()
-    return appearance(photons_BHW, bundle.camera)
+    photons_BHW: np.ndarray = sample.photons_BTHW[:, sample.counts_BTHW.shape[1] // 2].numpy()
+    return photons_BHW
 
 
 def _like(bundle: Bundle, density_per_um2: float, background: float) -> SimulationSettings:
