@@ -13,6 +13,7 @@ import numpy as np
 
 from emitter.core.errors import EmitterError
 from emitter.io.movie import ArrayMovie, Movie
+from emitter.io.pixel_size import plausible
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,11 @@ def open_picasso_raw(path: Path, growing: bool = False) -> Movie:
             f"{info} lacks or misspells an entry ({error}): it needs Byte Order, Data Type, Frames, "
             "Height and Width"
         ) from error
-    return _open_flat(path, layout, growing)
+    movie = _open_flat(path, layout, growing)
+    stated = entries.get("camera.pixelsize", entries.get("pixelsize", ""))
+    if re.fullmatch(r"\d+(\.\d+)?", stated):
+        movie.pixel_size = plausible(float(stated), float(stated))
+    return movie
 
 
 def _entries(path: Path, separator: str) -> dict[str, str]:

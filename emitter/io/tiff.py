@@ -17,6 +17,7 @@ import tifffile
 
 from emitter.core.errors import EmitterError
 from emitter.io.movie import Movie, blocks
+from emitter.io.pixel_size import stated_pixel_size
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 # What tifffile and its decoders raise on damaged files and on compressions that are not installed.
@@ -73,6 +74,7 @@ class TiffMovie(Movie):
             self._lengths = [shape[0] for shape in shapes]
             name = str(path) if series is None else f"{path}:/{series}"
             super().__init__(name, (sum(self._lengths), *shapes[0][1:]), self._series[0].dtype)
+            self.pixel_size = stated_pixel_size(self._file)
         except EmitterError:
             self.close()
             raise
