@@ -6,8 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from emitter.core.errors import EmitterError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -49,3 +55,23 @@ def prepare_output(path: Path) -> Path:
             f"output folder {path.parent} cannot be written ({error.strerror}): choose another with output="
         ) from error
     return path
+
+
+def open_alone(path: Path) -> BinaryIO:
+    """A file to go on with, made if need be, that no other program writes; where files can be locked.
+
+    Raises:
+        EmitterError: when another program has it open so.
+    """
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise EmitterError(
+            f"{path} is being written by another program: wait for its end, or choose another with output="
+        ) from error
+    except OSError:  # a file system without locks
+        pass
+    return file

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from emitter.core.table import PRECISION_COLUMNS, EmitterTable
+from emitter.io.files import open_alone
 from emitter.io.journal import Written
 from emitter.io.table_columns import NAMES
 
@@ -103,6 +104,9 @@ class TableWriter:
         with_z: write ``z [nm]`` (a 3D table).
         with_precision: the tables have columns of precision.
         after: what a partial file of before holds; what follows that there is cut off.
+
+    Raises:
+        EmitterError: another program is writing the same table.
     """
 
     def __init__(
@@ -114,12 +118,12 @@ class TableWriter:
         left_out = {"n_frames"} if with_precision else {"n_frames", *PRECISION_COLUMNS}
         left_out |= set() if with_z else {"z_nm", "precision_z_nm"}
         self._names = [name for name in NAMES if name not in left_out]
-        if after is not None and after.n_bytes > 0:
-            self._file: BinaryIO = self.partial_path.open("r+b")
-            self._file.truncate(after.n_bytes)
-            self._file.seek(after.n_bytes)
+        self._file = open_alone(self.partial_path)
+        kept = after.n_bytes if after is not None else 0
+        self._file.truncate(kept)
+        self._file.seek(kept)
+        if kept:
             return
-        self._file = self.partial_path.open("wb")
         none = EmitterTable.empty().with_columns(**dict.fromkeys(PRECISION_COLUMNS, np.empty(0)))
         write_header(self._file, self._columns(none))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emitter.core.errors import EmitterError
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import open_alone, prepare_output, replacing
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -31,3 +31,14 @@ def test_output_folder_is_made_and_checked(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EmitterError, match=r"cannot be written .*output="):
         prepare_output(tmp_path / "file" / "locs.csv")
+
+
+def test_two_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv.partial"
+    with open_alone(path) as file:
+        file.write(b"row\n")
+        file.flush()
+        with pytest.raises(EmitterError, match=r"being written by another program: .*output="):
+            open_alone(path)
+    with open_alone(path) as file:
+        assert file.read() == b"row\n"
