@@ -5,7 +5,6 @@ Shape suffixes: B images, 6 channels, H rows, W columns.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 from functools import partial
@@ -38,14 +37,10 @@ from emitter.training.objective import Objective, Outcome
 from emitter.training.optimizer import build_optimizer
 from emitter.training.schedule import learning_rate_factor
 from emitter.training.settings import TrainingSettings
+from emitter.training.thresholds import MERGED, ONE_CELL_EACH, taken
 
 MONITOR = "val/efficiency"
 NOTHING_FOUND = -10.0
-_MASSES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-_MERGED = [
-    Thresholds(mass, neighbour) for mass, neighbour in itertools.product(_MASSES, (0.5, 0.6, 0.7, 0.8))
-]
-_ONE_CELL_EACH = [Thresholds(mass, one_cell_each=True) for mass in (*_MASSES, 0.8, 0.9)]
 
 
 class EmitterModule(pl.LightningModule):
@@ -59,7 +54,7 @@ class EmitterModule(pl.LightningModule):
         self.objective = Objective(settings, bundle)
         # a loss that gives every emitter one cell needs time to teach it: the validation says whether it has
         both = self.objective.finest.one_cell_each
-        self.tried_thresholds = [*_MERGED, *_ONE_CELL_EACH] if both else _MERGED
+        self.tried_thresholds = (*MERGED, *ONE_CELL_EACH) if both else MERGED
         self.thresholds = bundle.thresholds
         self.total_steps: int | None = None
         self.skipped_steps = 0
@@ -229,7 +224,7 @@ class EmitterModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         scores = [metrics.compute() for metrics in self._metrics()]
-        best = max(range(len(scores)), key=lambda i: self.efficiency(scores[i]))
+        best = taken(self.tried_thresholds, [self.efficiency(one) for one in scores])
         self.thresholds = self.tried_thresholds[best]
         # a run that finds nothing yet has no RMSE: worse than any that has
         efficiency = max(self.efficiency(scores[best]), NOTHING_FOUND)
