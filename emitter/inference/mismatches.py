@@ -32,8 +32,8 @@ _OUTER = (0.05, 0.95)
 
 @dataclass(frozen=True)
 class Seen:
-    """A movie: what was found in it, what its frames look like, the reduced χ² of some of them against the table, and
-    the pixel size that its file states, or None."""
+    """A movie: what was found in it, or in some of its frames; what its frames look like; the reduced χ² of some of
+    them against the table; and the pixel size that its file states, or None."""
 
     table: EmitterTable
     appearance: Appearance

@@ -1,6 +1,6 @@
 """Figures of a table of localizations: counts over time, what they are like, and the movie against its reconstruction.
 
-Shape suffixes: F frames, H rows, W columns.
+Shape suffixes: F frames, H rows, W columns, K bins of time.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ _MOST_BINS_OF_TIME = 200
 _PERCENTILES = (0.5, 99.5)
 
 
-def plot_counts(frame_N: np.ndarray, first: int, last: int) -> Figure:
-    """Emitters per frame over the movie's frames ``first`` to ``last``, both included."""
-    n_frames = last - first + 1
-    edges = np.unique(np.linspace(first, last + 1, min(n_frames, _MOST_BINS_OF_TIME) + 1).round())
-    per_frame = np.histogram(frame_N, edges)[0] / np.diff(edges)
+def time_edges(first: int, last: int) -> np.ndarray:
+    """(K + 1,) frame numbers that part a movie's frames ``first`` to ``last``, both included, into bins."""
+    n_bins = min(last - first + 1, _MOST_BINS_OF_TIME)
+    edges: np.ndarray = np.unique(np.linspace(first, last + 1, n_bins + 1).round().astype(np.int64))
+    return edges
+
+
+def plot_counts(n_K: np.ndarray, edges: np.ndarray) -> Figure:
+    """Emitters per frame over the movie, from their numbers between ``edges`` (K + 1,), see ``time_edges``."""
     figure = Figure(figsize=(11, 2.8), layout="constrained")
     axes = figure.subplots()
-    axes.stairs(per_frame, edges, color=BLUE)
-    axes.set(xlabel="frame", ylabel="emitters per frame", xlim=(first, last + 1))
+    axes.stairs(n_K / np.diff(edges), edges, color=BLUE)
+    axes.set(xlabel="frame", ylabel="emitters per frame", xlim=(edges[0], edges[-1]))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     return figure

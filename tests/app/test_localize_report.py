@@ -21,7 +21,6 @@ from emitter.inference.bundle import Bundle
 from emitter.inference.localizer import Region
 from emitter.inference.usual import Usual
 from emitter.io.movies import open_movie
-from emitter.io.tables import write_table
 from emitter.psf import build
 from emitter.psf.gaussian import GaussianSettings
 from emitter.simulation.camera import Camera, CameraSettings
@@ -64,11 +63,11 @@ def test_the_true_table_of_a_movie_fits_also_in_a_region(
     emitters = replace(sample.emitters, background_N=torch.full_like(sample.emitters.x_px_N, 30.0))
     inside = EmitterTable.from_emitters(emitters, true.pixel_size)
     inside = inside.select(inside.x_nm < 1600)
-    write_table(tmp_path / "locs.csv", inside)
     movie = open_movie(sample.counts_BTHW[:, 1].numpy().round().clip(0).astype(np.uint16))
     for roi, fits in ((Region(0, 0, 12, 32), True), (None, False)):
         caplog.clear()
-        report = report_of(tmp_path / "locs.csv", None, movie, range(12), true, "Movie", roi)
+        page = tmp_path / "locs_report.html"
+        report = report_of(page, iter([inside]), None, movie, range(12), true, "Movie", roi)
         assert report == tmp_path / "locs_report.html"
         assert ("reduced χ²" not in caplog.text) == fits
         assert "Does the table explain the frames?" in report.read_text()

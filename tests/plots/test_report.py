@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emitter.plots.localizations import plot_counts, plot_histograms, plot_residuals
+from emitter.plots.localizations import plot_counts, plot_histograms, plot_residuals, time_edges
 from emitter.plots.report import Picture, Section, page
 from emitter.plots.scores import plot_reliability
 
@@ -40,7 +40,7 @@ def written(path: Path) -> str:
     rng = np.random.default_rng(0)
     frame = rng.normal(50, 5, (20, 30))
     pictures = (
-        Picture.of(plot_counts(rng.integers(1, 500, 900), 1, 500), "Emitters in a frame."),
+        Picture.of(plot_counts(rng.integers(1, 9, 200), time_edges(1, 500)), "Emitters in a frame."),
         Picture.of(
             plot_histograms({"photons": rng.normal(900, 50, 500)}, {"photons": (500, 1200)}), "Photons."
         ),
