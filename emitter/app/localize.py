@@ -128,7 +128,7 @@ def _localize_movie(
         if settings.report:
             page = output.with_name(f"{output.stem}_report.html")
             parts = read_parts(output) if written == output else iter([read_table(output)])
-            title = f"Localizations of {Path(movie.name).name}"
+            title = f"Localizations of {_short(movie.name)}"
             looked_at = movie, places, used(bundle, settings), title, settings.region
             log.info("wrote %s", report_of(page, parts, image_path, *looked_at))
     if finished is not None:
@@ -140,6 +140,12 @@ def _localize_movie(
         "table": output,
         "image": image_path,
     }
+
+
+def _short(movie: str) -> str:
+    """A movie's name without the folders above, but for files of a folder with that."""
+    path = Path(movie)
+    return str(Path(path.parent.name, path.name)) if set("*?[") & set(path.name) else path.name
 
 
 def _image_of(movie: Movie, bundle: Bundle, settings: Settings) -> SuperResImage | None:

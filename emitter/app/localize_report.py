@@ -24,6 +24,10 @@ from emitter.plots.report import Picture, Section
 
 log = logging.getLogger(__name__)
 
+_FITS = (
+    "The movie looks like what the network was trained for, as far as pixel size, width of the spots, background, "
+    "photons, density and what the table leaves unexplained tell."
+)
 _RESIDUAL_FRAMES = 12  # spread over the movie
 _RESIDUAL_PIXELS = 1 << 22  # at most, of all of them
 
@@ -63,8 +67,13 @@ def report_of(
     for warning in warnings:
         log.warning(warning)
     sections = [
-        Section("Result", rows=_facts(found, movie, places, compared, known), warnings=tuple(warnings)),
-        *_image_section(image),
+        Section(
+            "Result",
+            text="" if warnings else _FITS,
+            rows=_facts(found, movie, places, compared, known),
+            warnings=tuple(warnings),
+        ),
+        *_image_section(image, bundle.is_3d),
         Section("Over the movie", pictures=(_counts(found, edges),)),
         _histogram_section(found, bundle),
         _residual_section(compared, int(movie.frame_numbers[chosen[0]]) + 1),
@@ -110,13 +119,13 @@ def _facts(
     return tuple(facts)
 
 
-def _image_section(image: Path | None) -> list[Section]:
+def _image_section(image: Path | None, is_3d: bool) -> list[Section]:
     if image is None:
         return []
     return [
         Section(
             "Super-resolved image",
-            pictures=(Picture(image.read_bytes(), "Brightness: localizations. Colour, in 3D: z."),),
+            pictures=(Picture(image.read_bytes(), f"Brightness: localizations.{' Colour: z.' * is_3d}"),),
         )
     ]
 
@@ -141,7 +150,10 @@ def _histogram_section(found: Digest, bundle: Bundle) -> Section:
         labels["background"]: bundle.simulation.background,
         labels["z_nm"]: bundle.simulation.z_range_nm,
     }
-    caption = "In grey: what the network was trained on."
+    caption = (
+        "In grey: what the network was trained on, of photons those of a whole frame; an emitter that shines for a "
+        "part of a frame has fewer."
+    )
     if len(found.sample) < found.n_rows:
         caption += f" Of {len(found.sample)} rows, which are all of frames drawn at random, as are the medians above."
     return Section(

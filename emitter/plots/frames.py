@@ -37,7 +37,7 @@ class ExampleFrame:
 def plot_examples(examples: Sequence[ExampleFrame], unit: str) -> Figure:
     """Frames in pairs below each other, brightness in ``unit``."""
     rows = -(-len(examples) // 2)
-    figure = Figure(figsize=(11, 5.0 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(11, 4.5 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, 2, squeeze=False).flatten()
     for axis, example in zip(axes, examples, strict=False):
         _draw(axis, example, unit)
