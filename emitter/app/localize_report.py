@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,16 @@ _RESIDUAL_FRAMES = 12  # spread over the movie
 _RESIDUAL_PIXELS = 1 << 22  # at most, of all of them
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What was found, sampled frames against it, what is usual of the network, and in what the movie does not fit."""
+
+    found: Digest
+    compared: Residuals
+    usual: Usual
+    warnings: list[str]
+
+
 def report_of(
     path: Path,
     parts: Iterable[EmitterTable],
@@ -53,8 +64,32 @@ def report_of(
         title: of the page.
         roi: the part of the frame that was localized; None: all of it.
     """
-    first, last = (int(movie.frame_numbers[place]) for place in (places.start, places.stop - 1))
-    edges = time_edges(first, last)
+    edges = time_edges(*(int(movie.frame_numbers[place]) for place in (places.start, places.stop - 1)))
+    checked = check_movie(parts, movie, places, bundle, roi, edges)
+    warnings = tuple(checked.warnings)
+    for warning in warnings:
+        log.warning(warning)
+    facts = _facts(checked, movie, places)
+    sections = [
+        Section("Result", text="" if warnings else _FITS, rows=facts, warnings=warnings),
+        *_image_section(image, bundle.is_3d),
+        Section("Over the movie", pictures=(_counts(checked.found, edges),)),
+        _histogram_section(checked.found, bundle),
+        _residual_section(checked.compared, int(movie.frame_numbers[places.start]) + 1),
+    ]
+    return write_page(path, title, sections)
+
+
+def check_movie(
+    parts: Iterable[EmitterTable],
+    movie: Movie,
+    places: range,
+    bundle: Bundle,
+    roi: Region | None,
+    edges: np.ndarray,
+) -> Checked:
+    """Whether a movie fits the network that localized it; the emitters are counted between ``edges`` (K + 1,), frame
+    numbers, and the rest is as in ``report_of``."""
     chosen = _chosen_places(movie, places)
     found = digest(parts, edges, movie.frame_numbers[chosen])
     compared = _compared(found.chosen, movie, chosen, bundle, roi)
@@ -63,22 +98,8 @@ def report_of(
     inside = None if roi is None else (slice(roi.y0, roi.y1), slice(roi.x0, roi.x1))
     looks = appearance(sampled_photons(movie, places, bundle.camera, inside), bundle.camera)
     known = usual(bundle, found.n_rows / len(places) / field_um2, float(np.median(looks.floor_F)))
-    warnings = mismatches(Seen(found.sample, looks, compared.chi2, movie.pixel_size), bundle, known)
-    for warning in warnings:
-        log.warning(warning)
-    sections = [
-        Section(
-            "Result",
-            text="" if warnings else _FITS,
-            rows=_facts(found, movie, places, compared, known),
-            warnings=tuple(warnings),
-        ),
-        *_image_section(image, bundle.is_3d),
-        Section("Over the movie", pictures=(_counts(found, edges),)),
-        _histogram_section(found, bundle),
-        _residual_section(compared, int(movie.frame_numbers[chosen[0]]) + 1),
-    ]
-    return write_page(path, title, sections)
+    seen = Seen(found.sample, looks, compared.chi2, movie.pixel_size)
+    return Checked(found, compared, known, mismatches(seen, bundle, known))
 
 
 def _chosen_places(movie: Movie, places: range) -> np.ndarray:
@@ -95,15 +116,14 @@ def _compared(
     return residuals(found, counts_FHW, movie.frame_numbers[chosen], bundle, roi)
 
 
-def _facts(
-    found: Digest, movie: Movie, places: range, compared: Residuals, known: Usual
-) -> tuple[tuple[str, str], ...]:
+def _facts(checked: Checked, movie: Movie, places: range) -> tuple[tuple[str, str], ...]:
+    found = checked.found
     facts = [
         ("movie", movie.name),
         ("frames", f"{len(places)} of {movie.height} × {movie.width} px"),
         ("emitters", f"{found.n_rows} ({found.n_rows / len(places):.3g} per frame)"),
-        ("reduced χ² of sampled frames", f"{compared.chi2:.2f}"),
-        ("the same of the network's own simulation", f"{known.chi2:.2f}"),
+        ("reduced χ² of sampled frames", f"{checked.compared.chi2:.2f}"),
+        ("the same of the network's own simulation", f"{checked.usual.chi2:.2f}"),
     ]
     medians = (
         ("photons", "photons", "{:.0f}"),

@@ -27,6 +27,7 @@ SAME_PIXEL = 0.02  # as in emitter.psf.build
 SAME_WIDTH = 0.12
 WIDTH_ERRORS = 4.0  # and so many standard errors
 FEW_SPOTS = 20
+MAXIMA_FACTOR = 3.0  # over what the simulation of as many emitters shows
 _OUTER = (0.05, 0.95)
 
 
@@ -60,7 +61,7 @@ def mismatches(seen: Seen, bundle: Bundle, usual: Usual) -> list[str]:
         *width_mismatch(seen.appearance, usual.appearance, bundle.pixel_size, seen.pixel_size),
         *([] if density else background),  # where emitters cover everything, the floor is theirs
         *_photons(seen, bundle, usual),
-        *density,
+        *(density or _maxima(seen.appearance, usual.appearance)),
         *differs,
     ]
 
@@ -138,7 +139,7 @@ def _photons(seen: Seen, bundle: Bundle, usual: Usual) -> Iterator[str]:
     dim, bright = trained_photons(bundle)
     advice = "train for these photons (simulation.flux), or check the camera's gain."
     found = seen.table.photons[np.isfinite(seen.table.photons)]
-    median = float(np.median(found)) if len(found) else math.nan
+    median = float(np.median(found)) if len(found) >= FEW_SPOTS else math.nan
     if median < dim / PHOTON_FACTOR or median > bright * PHOTON_FACTOR:
         yield (
             f"The emitters have {median:.0f} photons (median) and the network was trained on {dim:.0f} to "
@@ -170,6 +171,16 @@ def _density(seen: Seen, bundle: Bundle, usual: Usual) -> Iterator[str]:
             f"frame, and {usual.most_crowded:.2g} where the network's own simulation is densest "
             f"({bundle.simulation.density_per_um2[1]:g} emitters/µm²). Expect missed and merged emitters, or train "
             "with a higher simulation.density_per_um2."
+        )
+
+
+def _maxima(seen: Appearance, usual: Appearance) -> Iterator[str]:
+    ratio = seen.maxima_per_px / max(usual.maxima_per_px, 1e-9)
+    if len(seen.height_N) >= FEW_SPOTS and ratio > MAXIMA_FACTOR:
+        yield (
+            f"The frames have {ratio:.3g} times as many bright spots as the network's own simulation of as many "
+            "emitters as were found: most of these spots are nothing to the network, check the PSF and the camera "
+            "against this movie's."
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import erf
 
-_FLAT = 1e-3  # of (radius / standard deviation)²: below, the series, as the closed form is a difference of large numbers
+_FLAT = 1e-3  # of (radius / standard deviation)²: below, a series: the closed form is a difference of large numbers
 _SURE = 0.03  # standard deviation over radius: below, nothing is cut
 
 
