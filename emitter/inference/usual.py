@@ -55,7 +55,7 @@ def usual(bundle: Bundle, found_per_um2: float, background: float) -> Usual:
     top = _predicted(bundle, _like(bundle, highest, background))
     least = max(found_per_um2, 1e-4)
     share = _predicted(bundle, _like(bundle, least, background)).share
-    density = _density_behind(found_per_um2, (least, least * share), (highest, highest * top.share))
+    density = density_behind(found_per_um2, (least, least * share), (highest, highest * top.share))
     here = _like(bundle, density, background)
     seen = replace(here, density_per_um2=(max(density, _APPEARANCE_DENSITY),) * 2)
     return Usual(
@@ -65,7 +65,7 @@ def usual(bundle: Bundle, found_per_um2: float, background: float) -> Usual:
     )
 
 
-def _density_behind(found: float, low: tuple[float, float], high: tuple[float, float]) -> float:
+def density_behind(found: float, low: tuple[float, float], high: tuple[float, float]) -> float:
     """The density of which so much is found, on a power law between two densities with what is found of each."""
     if found >= high[1]:
         return max(found, high[0])

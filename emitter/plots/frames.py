@@ -64,7 +64,7 @@ def _draw(axes: Axes, example: ExampleFrame, unit: str) -> None:
         fill: dict[str, Any] = (
             {"facecolors": "none", "edgecolors": colour} if marker == "o" else {"color": colour}
         )
-        area = float(np.clip(scale * size, 10, 120))
+        area = scale * float(np.clip(size, 36, 120))
         axes.scatter(xy[:, 0], xy[:, 1], s=area, marker=marker, lw=1.4, **fill)
     axes.set(xlim=extent[:2], ylim=extent[2:], xlabel="x (px)", ylabel="y (px)")
     axes.set_title(example.title, fontsize=10)
