@@ -189,7 +189,8 @@ def _residual_section(compared: Residuals, number: int) -> Section:
         "Does the table explain the frames?",
         text="The table's emitters are drawn with the network's PSF, camera and background and held against the "
         "movie. χ² is 1 where only the noise differs, and more where emitters were missed or lie close together: the "
-        "network's own simulation at this density tells what to expect.",
+        "network's own simulation at this density tells what to expect. The edge, which emitters outside light, does "
+        "not count in the number above.",
         pictures=(
             Picture.of(figure, f"The first of {n} sampled frames; χ² is the mean over all {n}.", "residuals"),
         ),

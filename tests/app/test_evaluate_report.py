@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from browser import shown
 
 from emitter.app.evaluate import Settings, run
 from emitter.app.examples import ShownFrames, chosen_frames, example_frames
@@ -78,8 +79,8 @@ def test_every_emitter_of_a_frame_is_drawn_once_and_where_it_is() -> None:
     found = EmitterTable.of([4, 4], x_nm=[160.0, 1500], y_nm=[250.0, 1200])
     pairs = match(found, truth, "optimal", 250.0, 500.0)
     frames = np.arange(8 * 20 * 30).reshape(8, 20, 30)
-    shown = ShownFrames(np.arange(8), lambda numbers: frames[list(numbers)], "counts", PixelSize(100, 50))
-    (four,) = (one for one in example_frames(found, truth, pairs, shown) if "frame 4" in one.title)
+    behind = ShownFrames(np.arange(8), lambda numbers: frames[list(numbers)], "counts", PixelSize(100, 50))
+    (four,) = (one for one in example_frames(found, truth, pairs, behind) if "frame 4" in one.title)
     assert four.true_xy.tolist() == [[1.5, 5.0]]
     assert four.found_xy.tolist() == [[1.6, 5.0]]
     assert four.missed_xy.tolist() == [[9.0, 6.0], [20.0, 2.0]]
@@ -98,7 +99,7 @@ def test_tables_on_their_movie_and_every_picture_as_a_file(tmp_path: Path) -> No
     with pytest.raises(EmitterError, match=r"movie\.tif does not say the size of its pixels.*pixel_size_nm="):
         run(settings)
     metrics = run(replace(settings, pixel_size_nm=100.0, protocol="challenge2016"))
-    assert metrics["protocol_settings"]["field_size_nm"] == (4000, 2400)  # the movie's
+    assert tuple(metrics["protocol_settings"]["field_size_nm"]) == (4000, 2400)  # the movie's
     pictures = sorted((tmp_path / "o" / "report").iterdir())
     names = {"errors.png", "examples.png", "pixel_bias.png", "scores.png", "sureness.png"}
     assert {path.name for path in pictures} == names
@@ -107,6 +108,7 @@ def test_tables_on_their_movie_and_every_picture_as_a_file(tmp_path: Path) -> No
     assert text.count("<img src=") == text.count('src="data:image/png;base64,') == len(names)
     for words in ("What is found, and how well", "Examples", "Errors", "Pixel bias", "how sure it is"):
         assert words in text
+    assert shown(tmp_path / "o" / "report.html", tmp_path).is_whole
 
 
 def test_a_movie_of_other_frames_is_said(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import shown
 from torch import Tensor, nn
 
 from emitter.app import localize_report
@@ -71,3 +72,5 @@ def test_the_true_table_of_a_movie_fits_also_in_a_region(
         assert report == tmp_path / "locs_report.html"
         assert ("reduced χ²" not in caplog.text) == fits
         assert "Does the table explain the frames?" in report.read_text()
+        assert ("The movie looks like what the network was trained for" in report.read_text()) == fits
+    assert shown(report, tmp_path).is_whole
