@@ -2,7 +2,7 @@
 and ones that do not.
 
     python benchmarks/mismatches.py RUN [RUN …]             # about three minutes of one core for a run
-    python benchmarks/mismatches.py RUN --seeds 6
+    python benchmarks/mismatches.py RUN --seed 4 --seeds 6
 
 Movies of 64×64 px and 40 frames with the PSF, the camera and the priors of the run's training, at densities from 0.05
 emitters/µm² to its highest, seed by seed; then with one thing changed. The background of a movie is drawn within the
@@ -137,13 +137,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1, help="of the first movie")
+    parser.add_argument("--seeds", type=int, default=3, help="how many movies of a kind")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     for run in arguments.runs:
         print(run.name, flush=True)
-        for row in rows(load_bundle(run), range(1, 1 + arguments.seeds)):
+        for row in rows(load_bundle(run), range(arguments.seed, arguments.seed + arguments.seeds)):
             print(row, flush=True)
 
 
