@@ -122,10 +122,12 @@ def _background(seen: Appearance, bundle: Bundle) -> Iterator[str]:
     low, high = bundle.simulation.background
     floor, median = float(np.median(seen.floor_F)), float(np.median(seen.pixels_P))
     if floor > high * BACKGROUND_FACTOR or median < low / BACKGROUND_FACTOR:
-        level = floor if floor > high else median
+        level, also = (
+            (median, "") if floor <= high else (floor, "; frames full of emitters look like this too")
+        )
         yield (
             f"The background is {level:.3g} photons a pixel and the network was trained on {low:g} to {high:g}: train "
-            "for this background (simulation.background), or check the camera's baseline and gain."
+            f"for this background (simulation.background), or check the camera's baseline and gain{also}."
         )
 
 
@@ -189,7 +191,7 @@ def _chi2(seen: float, usual: float) -> Iterator[str]:
     if not least <= seen / usual <= most:
         yield (
             f"The frames differ from what the table says is in them by a reduced χ² of {seen:.3g}, and those of the "
-            f"network's own simulation by {usual:.3g}: check PSF, pixel size and camera against this movie's."
+            f"network's own simulation by {usual:.3g}: check PSF, pixel size, camera and density against this movie's."
         )
 
 
