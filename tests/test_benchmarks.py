@@ -299,3 +299,25 @@ def test_the_benchmark_of_tables_reads_what_it_makes(tmp_path):
         shift = 50 if name == "smap" else 0  # its columns are written as they are
         assert np.allclose(found.x_nm + shift, table.x_nm, atol=0.1), name
         assert (found.frame == table.frame).all()
+
+
+def test_movies_that_do_not_fit_differ_as_they_say():
+    module = load("mismatches")
+    camera = Camera.build(CameraSettings("ideal"))
+    simulation = SimulationSettings(
+        density_per_um2=(1.0, 3.0), z_range_nm=(0, 0), background=(20, 20), lifetime_frames=None
+    )
+    psf = build(GaussianSettings(130), camera.pixel_size)
+    bundle = Bundle(None, Scaling(), Thresholds(), psf, camera, simulation)
+
+    def seen(**changes):
+        """Mean light above the background, and the median pixel."""
+        frames = module.simulated(bundle, module.Movie(**changes), 1).read(0, module.N_FRAMES)
+        return float(frames.mean()) - 20 * changes.get("background", 1), float(np.median(frames))
+
+    light, dark = seen()
+    assert seen(photons=3.0)[0] == pytest.approx(3 * light, rel=0.1)
+    assert seen(background=3.0)[1] == pytest.approx(3 * dark, rel=0.1)
+    assert seen(pixel=1.3)[0] == pytest.approx(1.3**2 * light, rel=0.25)
+    assert seen(density_per_um2=2.0)[0] == pytest.approx(4 * light, rel=0.25)
+    assert set(module.changed(bundle)) > {"pixels of 130 nm for 100", "PSF 1.4 times as wide"}

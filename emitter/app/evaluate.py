@@ -117,6 +117,8 @@ def run(settings: Settings) -> dict[str, Any]:
     """
     prepare_output(settings.output / METRICS_FILE)
     with _opened(settings) as movie:
+        if movie is not None:
+            settings = _with_field(settings, movie)
         scored = (
             evaluate_tables(settings)
             if settings.checkpoint is None
@@ -146,6 +148,14 @@ def _opened(settings: Settings) -> AbstractContextManager[Movie | None]:
         movie.close()
         raise
     return movie
+
+
+def _with_field(settings: Settings, movie: Movie) -> Settings:
+    """The field of tables is their movie's unless it is given."""
+    if settings.checkpoint is not None or settings.field_nm is not None:
+        return settings
+    field_nm = pixel_size_of(settings, movie).to_nm(float(movie.width), float(movie.height))
+    return replace(settings, field_size_nm=field_nm)
 
 
 def frames_behind(scored: Scored, settings: Settings, movie: Movie | None) -> ShownFrames | None:

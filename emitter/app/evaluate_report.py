@@ -18,7 +18,9 @@ from emitter.metrics.binned import AROUND_NM, binned, density_around, root_mean
 from emitter.metrics.crlb import CRLB
 from emitter.metrics.matching import Matches, match
 from emitter.metrics.pixel_bias import pixel_bias
+from emitter.metrics.protocol import Protocol
 from emitter.metrics.uncertainty import reliability, z_scores
+from emitter.metrics.within_radius import axial_mean_square, lateral_mean_square
 from emitter.plots.frames import plot_examples
 from emitter.plots.report import Picture, Section
 from emitter.plots.scores import Curves, plot_binned, plot_errors, plot_pixel_bias, plot_reliability
@@ -59,7 +61,7 @@ def report_of(
         Section(
             "What is found, and how well",
             text="All emitters count here, at borders and dim ones too.",
-            pictures=_binned(predicted, truth, pairs, bound),
+            pictures=_binned(predicted, truth, pairs, bound, protocol),
         ),
         *_examples(predicted, truth, pairs, frames),
         Section("Errors", pictures=_errors(predicted, truth, pairs, bound)),
@@ -107,7 +109,7 @@ def _pixel_bias(predicted: EmitterTable, scored: Scored, frames: ShownFrames | N
 
 
 def _binned(
-    predicted: EmitterTable, truth: EmitterTable, pairs: Matches, bound: CRLB | None
+    predicted: EmitterTable, truth: EmitterTable, pairs: Matches, bound: CRLB | None, protocol: Protocol
 ) -> tuple[Picture, ...]:
     values = {
         "photons": (predicted.photons, truth.photons),
@@ -126,24 +128,28 @@ def _binned(
             bins = binned(predicted, truth, pairs, of_found, of_true, edges)
             shares = (bins.jaccard, bins.precision, bins.recall)
             rmse = (bins.rmse_lateral_nm, bins.rmse_axial_nm)
-            least = () if bound is None else _least(bound, of_true[pairs.truth], edges)
+            least = () if bound is None else _least(bound, protocol, of_true[pairs.truth], edges)
             by[label] = Curves(bins.middle, bins.n_truth, *shares, *rmse, *least)
     if not by:
         return ()
     caption = "Bins with fewer than five true emitters are left out."
     if bound is not None:
         caption += (
-            " Dashed: the root mean square of the matched emitters' Cramér-Rao bounds, each alone in one frame: "
-            "neighbours lift the error above it, the frames before and after lower it, and errors beyond the matching "
-            "radius do not count."
+            " Dashed: the errors at the Cramér-Rao bound of the matched emitters, each alone in one frame, as far as "
+            "they would lie within the matching radius: neighbours lift the error above it, the frames before and "
+            "after lower it."
         )
     return (Picture.of(plot_binned(by), caption, "scores"),)
 
 
-def _least(bound: CRLB, value_M: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lateral and the axial bound in bins."""
-    x_M, y_M, z_M = (one.cpu().numpy() for one in (bound.x_nm, bound.y_nm, bound.z_nm))
-    return root_mean(x_M**2 + y_M**2, value_M, edges), root_mean(z_M**2, value_M, edges)
+def _least(
+    bound: CRLB, protocol: Protocol, value_M: np.ndarray, edges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lateral and the axial RMSE in bins of errors that are at the bound."""
+    x_M, y_M, z_M = (one.cpu().double().numpy() for one in (bound.x_nm, bound.y_nm, bound.z_nm))
+    lateral_M = lateral_mean_square(np.sqrt((x_M**2 + y_M**2) / 2), protocol.radius_lateral_nm)
+    axial_M = axial_mean_square(z_M, protocol.radius_axial_nm)
+    return root_mean(lateral_M, value_M, edges), root_mean(axial_M, value_M, edges)
 
 
 def _errors(

@@ -22,7 +22,8 @@ from emitter.io.files import prepare_output, replacing
 from emitter.io.journal import Finished
 from emitter.io.movie import Movie
 from emitter.io.movies import movies_of
-from emitter.io.tables import FORMATS
+from emitter.io.tables import FORMATS, read_table
+from emitter.io.thunderstorm import read_parts
 from emitter.plots.superres import SuperResImage
 
 __all__ = ["Settings", "run"]
@@ -125,9 +126,11 @@ def _localize_movie(
         log.info("wrote %s", output)
         image_path = None if image is None else _save(image, output.with_suffix(".png"))
         if settings.report:
-            title = f"Localizations of {Path(movie.name).name}"
-            looked_at = used(bundle, settings), title, settings.region
-            log.info("wrote %s", report_of(output, image_path, movie, places, *looked_at))
+            page = output.with_name(f"{output.stem}_report.html")
+            parts = read_parts(output) if written == output else iter([read_table(output)])
+            title = f"Localizations of {_short(movie.name)}"
+            looked_at = movie, places, used(bundle, settings), title, settings.region
+            log.info("wrote %s", report_of(page, parts, image_path, *looked_at))
     if finished is not None:
         finished.add(output, job)
     return {
@@ -137,6 +140,12 @@ def _localize_movie(
         "table": output,
         "image": image_path,
     }
+
+
+def _short(movie: str) -> str:
+    """A movie's name without the folders above, but for files of a folder with that."""
+    path = Path(movie)
+    return str(Path(path.parent.name, path.name)) if set("*?[") & set(path.name) else path.name
 
 
 def _image_of(movie: Movie, bundle: Bundle, settings: Settings) -> SuperResImage | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from emitter.inference.appearance import Appearance, appearance, sampled_photons
 from emitter.inference.bundle import Bundle
@@ -15,6 +16,8 @@ from emitter.plots.appearance import plot_distributions, plot_side_by_side
 from emitter.plots.report import Picture, Section
 
 _SAMPLES = 256
+_EXAMPLES = 16
+_SMOOTH_PX = 1.0
 _CENTRAL = (0.05, 0.95)
 _FEWEST = 15
 _WIDTHS = "width of spots alone, σ (px)"
@@ -65,12 +68,9 @@ def real_frames_section(bundle: Bundle, movie: Movie) -> Section:
     simulated = simulated_appearance(bundle, bundle.simulation, _SAMPLES)
     all_of_them = quantities(simulated, real)
     said = verdict(all_of_them, simulated, real, bundle, movie)
-    example_HW = simulated_frames(bundle, bundle.simulation, 1)[0]
-    height, width = (min(a, b) for a, b in zip(example_HW.shape, photons_FHW.shape[1:], strict=True))
-    top, left = (
-        (side - short) // 2 for side, short in zip(photons_FHW.shape[1:], (height, width), strict=True)
-    )
-    middle_HW = photons_FHW[len(photons_FHW) // 2, top : top + height, left : left + width]
+    example_HW = telling(simulated_frames(bundle, bundle.simulation, _EXAMPLES))
+    middle_HW = telling(photons_FHW, example_HW.shape)
+    example_HW = telling(example_HW[None], middle_HW.shape)
     distributions = {one.label: (one.simulated, one.real) for one in all_of_them}
     return Section(
         "Simulated against real frames",
@@ -78,8 +78,9 @@ def real_frames_section(bundle: Bundle, movie: Movie) -> Section:
         warnings=(said,) if said.startswith("The movie differs") else (),
         pictures=(
             Picture.of(
-                plot_side_by_side(example_HW[:height, :width], middle_HW),
-                "A frame of the simulation that the network was trained on, and the middle of one of the movie's.",
+                plot_side_by_side(example_HW, middle_HW),
+                "A frame of the simulation that the network was trained on and the brightest part of one of the "
+                "movie's, of many the ones of whose contrast a quarter of the others has more.",
                 "simulated_and_real",
             ),
             Picture.of(
@@ -90,6 +91,22 @@ def real_frames_section(bundle: Bundle, movie: Movie) -> Section:
             ),
         ),
     )
+
+
+def telling(photons_FHW: np.ndarray, size: tuple[int, ...] | None = None) -> np.ndarray:
+    """Of frames the one at the upper quartile of contrast, so that it is hardly an empty one; with ``size``, rows and
+    columns, as much of it around its brightest place."""
+    contrast_F = photons_FHW.std(axis=(1, 2))
+    frame_HW: np.ndarray = photons_FHW[np.argsort(contrast_F)[3 * (len(contrast_F) - 1) // 4]]
+    if size is None:
+        return frame_HW
+    brightest = np.unravel_index(gaussian_filter(frame_HW, _SMOOTH_PX).argmax(), frame_HW.shape)
+    part = []
+    for at, side, most in zip(brightest, frame_HW.shape, size, strict=True):
+        shown = min(side, most)
+        start = int(np.clip(int(at) - shown // 2, 0, side - shown))
+        part.append(slice(start, start + shown))
+    return frame_HW[tuple(part)]
 
 
 def quantities(simulated: Appearance, real: Appearance) -> list[Quantity]:

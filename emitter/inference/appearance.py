@@ -29,10 +29,11 @@ _KEPT_PIXELS = 200_000
 
 @dataclass(frozen=True)
 class Appearance:
-    """Photons of some pixels; every frame's floor (see ``floors``) and noise (standard deviation of a pixel of it, as
-    its pixels differ from their neighbours); every local maximum's height above the floor in photons; and of the spots
-    that stand alone photons and widths (σ in x and y) in pixels."""
+    """Photons of some of ``n_px`` pixels; every frame's floor (see ``floors``) and noise (standard deviation of a pixel
+    of it, as its pixels differ from their neighbours); every local maximum's height above the floor in photons; and of
+    the spots that stand alone photons and widths (σ in x and y) in pixels."""
 
+    n_px: int
     pixels_P: np.ndarray
     floor_F: np.ndarray
     noise_F: np.ndarray
@@ -46,6 +47,11 @@ class Appearance:
         """√(σx σy)."""
         width_px_M: np.ndarray = np.sqrt(self.sigma_x_px_M * self.sigma_y_px_M)
         return width_px_M
+
+    @property
+    def maxima_per_px(self) -> float:
+        """Bright local maxima of a pixel."""
+        return len(self.height_N) / max(self.n_px, 1)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ def appearance(photons_FHW: np.ndarray, camera: Camera) -> Appearance:
     flat = frames - (floor_F - level)[:, None, None].astype(np.float32)
     step = max(1, frames.size // _KEPT_PIXELS)
     return Appearance(
+        frames.size,
         frames.ravel()[::step],
         floor_F,
         _noise(frames),

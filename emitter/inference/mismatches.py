@@ -27,13 +27,14 @@ SAME_PIXEL = 0.02  # as in emitter.psf.build
 SAME_WIDTH = 0.12
 WIDTH_ERRORS = 4.0  # and so many standard errors
 FEW_SPOTS = 20
+MAXIMA_FACTOR = 3.0  # over what the simulation of as many emitters shows
 _OUTER = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A movie: what was found in it, what its frames look like, the reduced χ² of some of them against the table, and
-    the pixel size that its file states, or None."""
+    """A movie: what was found in it, or in some of its frames; what its frames look like; the reduced χ² of some of
+    them against the table; and the pixel size that its file states, or None."""
 
     table: EmitterTable
     appearance: Appearance
@@ -60,7 +61,7 @@ def mismatches(seen: Seen, bundle: Bundle, usual: Usual) -> list[str]:
         *width_mismatch(seen.appearance, usual.appearance, bundle.pixel_size, seen.pixel_size),
         *([] if density else background),  # where emitters cover everything, the floor is theirs
         *_photons(seen, bundle, usual),
-        *density,
+        *(density or _maxima(seen.appearance, usual.appearance)),
         *differs,
     ]
 
@@ -121,10 +122,12 @@ def _background(seen: Appearance, bundle: Bundle) -> Iterator[str]:
     low, high = bundle.simulation.background
     floor, median = float(np.median(seen.floor_F)), float(np.median(seen.pixels_P))
     if floor > high * BACKGROUND_FACTOR or median < low / BACKGROUND_FACTOR:
-        level = floor if floor > high else median
+        level, also = (
+            (median, "") if floor <= high else (floor, "; frames full of emitters look like this too")
+        )
         yield (
             f"The background is {level:.3g} photons a pixel and the network was trained on {low:g} to {high:g}: train "
-            "for this background (simulation.background), or check the camera's baseline and gain."
+            f"for this background (simulation.background), or check the camera's baseline and gain{also}."
         )
 
 
@@ -138,7 +141,7 @@ def _photons(seen: Seen, bundle: Bundle, usual: Usual) -> Iterator[str]:
     dim, bright = trained_photons(bundle)
     advice = "train for these photons (simulation.flux), or check the camera's gain."
     found = seen.table.photons[np.isfinite(seen.table.photons)]
-    median = float(np.median(found)) if len(found) else math.nan
+    median = float(np.median(found)) if len(found) >= FEW_SPOTS else math.nan
     if median < dim / PHOTON_FACTOR or median > bright * PHOTON_FACTOR:
         yield (
             f"The emitters have {median:.0f} photons (median) and the network was trained on {dim:.0f} to "
@@ -173,12 +176,22 @@ def _density(seen: Seen, bundle: Bundle, usual: Usual) -> Iterator[str]:
         )
 
 
+def _maxima(seen: Appearance, usual: Appearance) -> Iterator[str]:
+    ratio = seen.maxima_per_px / max(usual.maxima_per_px, 1e-9)
+    if len(seen.height_N) >= FEW_SPOTS and ratio > MAXIMA_FACTOR:
+        yield (
+            f"The frames have {ratio:.3g} times as many bright spots as the network's own simulation of as many "
+            "emitters as were found: most of these spots are nothing to the network, check the PSF and the camera "
+            "against this movie's."
+        )
+
+
 def _chi2(seen: float, usual: float) -> Iterator[str]:
     least, most = CHI2_RANGE
     if not least <= seen / usual <= most:
         yield (
             f"The frames differ from what the table says is in them by a reduced χ² of {seen:.3g}, and those of the "
-            f"network's own simulation by {usual:.3g}: check PSF, pixel size and camera against this movie's."
+            f"network's own simulation by {usual:.3g}: check PSF, pixel size, camera and density against this movie's."
         )
 
 

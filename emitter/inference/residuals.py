@@ -18,6 +18,7 @@ from emitter.inference.localizer import Region
 from emitter.psf.render import render
 
 _LEAST_BACKGROUND = 0.1
+_EDGE_PX = 6
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class Residuals:
 
     @property
     def chi2(self) -> float:
-        """Of all pixels together."""
-        return float(self.chi2_HW.mean())
+        """Of all pixels together but those at the edge, which emitters outside light that are in no table: small
+        frames have more of them than large ones."""
+        rows, columns = (_inside(side) for side in self.chi2_HW.shape)
+        return float(self.chi2_HW[rows, columns].mean())
 
 
 def residuals(
@@ -75,6 +78,11 @@ def residuals(
     variance_FHW = bundle.camera.mean_noise_variance(expected_FHW)
     chi2_HW = ((photons_FHW - expected_FHW) ** 2 / variance_FHW).mean(dim=0)
     return Residuals(photons_FHW.numpy(), expected_FHW.numpy(), chi2_HW.numpy())
+
+
+def _inside(side_px: int) -> slice:
+    edge_px = min(_EDGE_PX, (side_px - 1) // 3)
+    return slice(edge_px, side_px - edge_px)
 
 
 def _backgrounds(rest_FHW: Tensor, emitters: Emitters) -> Tensor:

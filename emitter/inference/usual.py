@@ -21,7 +21,6 @@ _SEED = 1
 _SAMPLES = 32
 _APPEARANCE_SAMPLES = 192
 _APPEARANCE_DENSITY = 0.1  # at least, emitters/µm²: of sparser ones too few show
-_MOST_MISSED = 2.0
 _AROUND_NM = 500.0
 
 
@@ -37,34 +36,43 @@ class Usual:
 
 @dataclass(frozen=True)
 class _Found:
-    """In simulated frames: the table, how many emitters there are, and χ²."""
+    """In simulated frames: the table, the share of the emitters that is in it, and χ²."""
 
     table: EmitterTable
-    n_true: int
+    share: float
     chi2: float
 
 
 def usual(bundle: Bundle, found_per_um2: float, background: float) -> Usual:
     """Simulate and predict.
 
-    The simulated density is first the one found, then that times what the network misses of it.
-
     Args:
         bundle: the network and what it was trained on.
         found_per_um2: emitters per frame that it finds in the movie.
         background: of the movie, photons per pixel; the nearest of the training is simulated.
     """
-    density = max(found_per_um2, 1e-4)
-    first = _predicted(bundle, _like(bundle, density, background))
-    density *= min(max(first.n_true, 1) / max(len(first.table), 1), _MOST_MISSED)
+    highest = bundle.simulation.density_per_um2[1]
+    top = _predicted(bundle, _like(bundle, highest, background))
+    least = max(found_per_um2, 1e-4)
+    share = _predicted(bundle, _like(bundle, least, background)).share
+    density = density_behind(found_per_um2, (least, least * share), (highest, highest * top.share))
     here = _like(bundle, density, background)
-    top = _predicted(bundle, _like(bundle, bundle.simulation.density_per_um2[1], background))
     seen = replace(here, density_per_um2=(max(density, _APPEARANCE_DENSITY),) * 2)
     return Usual(
         _predicted(bundle, here).chi2,
         crowding(top.table),
         simulated_appearance(bundle, seen, _APPEARANCE_SAMPLES),
     )
+
+
+def density_behind(found: float, low: tuple[float, float], high: tuple[float, float]) -> float:
+    """The density of which so much is found, on a power law between two densities with what is found of each."""
+    if found >= high[1]:
+        return max(found, high[0])
+    if not 0 < low[1] < high[1]:
+        return low[0]
+    (at_low, of_low), (at_high, of_high) = np.log(low), np.log(high)
+    return float(np.exp(np.interp(np.log(max(found, low[1])), (of_low, of_high), (at_low, at_high))))
 
 
 def crowding(table: EmitterTable) -> float:
@@ -99,7 +107,7 @@ def _predicted(bundle: Bundle, simulation: SimulationSettings) -> _Found:
     table = EmitterTable.from_emitters(found, bundle.pixel_size)
     middle_BHW = sample.counts_BTHW[:, network.n_frames // 2].numpy()
     chi2 = residuals(table, middle_BHW, np.arange(_SAMPLES), bundle).chi2
-    return _Found(table, max(len(sample.emitters), len(table)), chi2)
+    return _Found(table, len(table) / max(len(sample.emitters), len(table), 1), chi2)
 
 
 def _sample(bundle: Bundle, simulation: SimulationSettings, n_samples: int) -> Sample:

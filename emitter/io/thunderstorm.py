@@ -20,7 +20,7 @@ from emitter.io.table_columns import NAMES
 _DIGITS = 4  # 0.1 pm, 0.0001 photons
 _CELL = pa.decimal128(38, _DIGITS)
 _PART_ROWS = 1 << 16  # of text in memory at a time
-_PART_BYTES = 1 << 24  # of text that is read at a time
+_PART_BYTES = 1 << 20  # of text that is read at a time; Arrow reads up to 32 of them ahead
 _THEIRS = {"x_nm": "x [nm]", "y_nm": "y [nm]", "z_nm": "z [nm]"}
 _THEIRS |= {"photons": "intensity [photon]", "background": "offset [photon]"}
 

@@ -37,7 +37,7 @@ class ExampleFrame:
 def plot_examples(examples: Sequence[ExampleFrame], unit: str) -> Figure:
     """Frames in pairs below each other, brightness in ``unit``."""
     rows = -(-len(examples) // 2)
-    figure = Figure(figsize=(11, 5.0 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(11, 4.5 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, 2, squeeze=False).flatten()
     for axis, example in zip(axes, examples, strict=False):
         _draw(axis, example, unit)
@@ -64,7 +64,7 @@ def _draw(axes: Axes, example: ExampleFrame, unit: str) -> None:
         fill: dict[str, Any] = (
             {"facecolors": "none", "edgecolors": colour} if marker == "o" else {"color": colour}
         )
-        area = float(np.clip(scale * size, 10, 120))
+        area = scale * float(np.clip(size, 36, 120))
         axes.scatter(xy[:, 0], xy[:, 1], s=area, marker=marker, lw=1.4, **fill)
     axes.set(xlim=extent[:2], ylim=extent[2:], xlabel="x (px)", ylabel="y (px)")
     axes.set_title(example.title, fontsize=10)

@@ -18,8 +18,8 @@ _ERROR_PERCENTILE = 99.0
 
 @dataclass(frozen=True)
 class Curves:
-    """Scores at K values of a quantity, (K,) each; NaN where there are none. ``bound_…``: the Cramér-Rao bound of the
-    emitters behind the RMSE, None where it is not known."""
+    """Scores at K values of a quantity, (K,) each; NaN where there are none. ``bound_…``: the RMSE of errors
+    at the Cramér-Rao bound, None where it is not known."""
 
     at: np.ndarray
     n_truth: np.ndarray
@@ -38,12 +38,12 @@ def plot_binned(by: Mapping[str, Curves]) -> Figure:
     axes = figure.subplots(2, len(by), squeeze=False)
     for column, (label, bins) in enumerate(by.items()):
         enough = bins.n_truth >= _FEWEST
-        for name, values, colour in (
-            ("Jaccard index", bins.jaccard, BLUE),
-            ("precision", bins.precision, ORANGE),
-            ("recall", bins.recall, GREEN),
+        for name, values, style, colour in (
+            ("Jaccard index", bins.jaccard, "o-", BLUE),
+            ("precision", bins.precision, "o-", ORANGE),
+            ("recall", bins.recall, "s:", GREEN),
         ):
-            axes[0, column].plot(bins.at[enough], values[enough], "o-", ms=4, color=colour, label=name)
+            axes[0, column].plot(bins.at[enough], values[enough], style, ms=4, color=colour, label=name)
         axes[0, column].set(ylim=(0, 1.03), xlabel=label)
         for name, values, bound, colour in (
             ("lateral", bins.rmse_lateral_nm, bins.bound_lateral_nm, BLUE),

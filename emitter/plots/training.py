@@ -50,7 +50,8 @@ def _draw_validation(axis: Axes, log: pd.DataFrame, title: str, curves: dict[str
     if axis.lines:
         axis.legend()
     else:
-        nothing(axis, "no validation yet")
+        validated = "val/recall" in log and log["val/recall"].notna().any()
+        nothing(axis, "nothing found yet" if validated else "no validation yet")
 
 
 def _draw_probe(axis: Axes, log: pd.DataFrame) -> None:

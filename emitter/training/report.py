@@ -83,10 +83,11 @@ def _sections(run_dir: Path, folder: Path) -> list[Section]:
     """What the run has left, the validation first."""
     advice = folder / "diagnosis.md"
     said = advice.read_text(encoding="utf-8").splitlines() if advice.is_file() else []
-    warnings = tuple(
-        line.removeprefix("- ") for line in said if line.strip() and not line.startswith(_NO_ADVICE)
-    )
-    sections = [Section("Validation", rows=_last_scores(run_dir / LOG), warnings=warnings)]
+    healthy = [line for line in said if line.startswith(_NO_ADVICE)]
+    warnings = tuple(line.removeprefix("- ") for line in said if line.strip() and line not in healthy)
+    sections = [Section("Validation", rows=_last_scores(run_dir / LOG))]
+    if said:
+        sections.append(Section("Diagnosis", text="\n".join(healthy), warnings=warnings))
     for name, (heading, caption) in _PICTURES.items():
         picture = folder / f"{name}.png"
         if picture.is_file():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import shown
 from torch import Tensor, nn
 
 from emitter.app import localize_report
@@ -21,7 +22,6 @@ from emitter.inference.bundle import Bundle
 from emitter.inference.localizer import Region
 from emitter.inference.usual import Usual
 from emitter.io.movies import open_movie
-from emitter.io.tables import write_table
 from emitter.psf import build
 from emitter.psf.gaussian import GaussianSettings
 from emitter.simulation.camera import Camera, CameraSettings
@@ -57,18 +57,20 @@ def test_the_true_table_of_a_movie_fits_also_in_a_region(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """χ² of the whole frame would count the emitters outside of the region as missed."""
-    like_it = Usual(1.0, 9.0, Appearance(*[np.zeros(0)] * 7))
+    like_it = Usual(1.0, 9.0, Appearance(0, *[np.zeros(0)] * 7))
     monkeypatch.setattr(localize_report, "usual", lambda bundle, density, background: like_it)
     true = bundle()
     sample = Simulator(true.simulation, true.psf, true.camera).sample(1, torch.arange(12), Domain.HELD_OUT)
     emitters = replace(sample.emitters, background_N=torch.full_like(sample.emitters.x_px_N, 30.0))
     inside = EmitterTable.from_emitters(emitters, true.pixel_size)
     inside = inside.select(inside.x_nm < 1600)
-    write_table(tmp_path / "locs.csv", inside)
     movie = open_movie(sample.counts_BTHW[:, 1].numpy().round().clip(0).astype(np.uint16))
     for roi, fits in ((Region(0, 0, 12, 32), True), (None, False)):
         caplog.clear()
-        report = report_of(tmp_path / "locs.csv", None, movie, range(12), true, "Movie", roi)
+        page = tmp_path / "locs_report.html"
+        report = report_of(page, iter([inside]), None, movie, range(12), true, "Movie", roi)
         assert report == tmp_path / "locs_report.html"
         assert ("reduced χ²" not in caplog.text) == fits
         assert "Does the table explain the frames?" in report.read_text()
+        assert ("The movie looks like what the network was trained for" in report.read_text()) == fits
+    assert shown(report, tmp_path).is_whole

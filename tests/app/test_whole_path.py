@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
+from browser import shown
 from test_conf import composed
 
 from emitter.app import evaluate, localize, simulate, train
@@ -73,6 +74,13 @@ def test_a_run_folder_has_what_the_design_promises(trained):
     ):
         assert (trained / name).stat().st_size > 0
     assert load_bundle(trained).simulation.frame_size_px == (16, 16)
+
+
+def test_the_page_of_a_training_shows_its_course_and_diagnosis(trained, tmp_path):
+    page = trained / "report" / "report.html"
+    for heading in ("Validation", "Diagnosis", "The course of the training", "Training data"):
+        assert f"<h2>{heading}</h2>" in page.read_text()
+    assert shown(page, tmp_path).is_whole
 
 
 def test_localizing_and_evaluating_a_movie(trained, movie, tmp_path):

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emitter.core.channels import Scaling
 from emitter.core.decoding import Thresholds
@@ -20,7 +22,7 @@ from emitter.core.units import PixelSize
 from emitter.inference.appearance import Appearance, appearance, floors, relative_width, sampled_photons
 from emitter.inference.bundle import Bundle
 from emitter.inference.mismatches import Seen, mismatches
-from emitter.inference.usual import Usual, crowding, simulated_appearance
+from emitter.inference.usual import Usual, crowding, density_behind, simulated_appearance
 from emitter.io.movies import open_movie
 from emitter.psf import build
 from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
@@ -162,3 +164,35 @@ def test_few_frames_of_a_long_movie_are_read_and_those_with_nan_left_out() -> No
     counts[0, 0, 0] = np.nan
     taken = sampled_photons(open_movie(counts), range(500), CAMERA, (slice(2, 12), slice(5, 25)))
     assert taken.shape == (47, 10, 20)
+
+
+def test_spots_that_are_nothing_to_the_network_are_named() -> None:
+    of = bundle()
+    fits = movie(of, 1, 0.6)
+    blind = replace(fits, table=fits.table.select(np.arange(len(fits.table)) % 8 == 0))
+    (sentence,) = mismatches(blind, of, known(of, 0.6 / 8))
+    assert re.search(r"have [4-8]\.?\d* times as many bright spots", sentence), sentence
+
+
+def test_photons_of_a_few_rows_say_nothing() -> None:
+    of = bundle()
+    fits, usual = movie(of, 1, 0.5), known(of, 0.5)
+    few = fits.table.select(np.arange(5)).with_columns(photons=np.full(5, 90.0))
+    assert mismatches(replace(fits, table=few), of, usual) == []
+
+
+@given(st.floats(0.001, 6.0), st.floats(0.3, 0.9), st.floats(0.2, 1.0))
+def test_the_density_behind_what_is_found(true: float, power: float, share: float) -> None:
+    """Of a network that finds a power of the density, all of it at most."""
+
+    def found(density: float) -> float:
+        return min(density, share * density**power)
+
+    def ends(density: float) -> tuple[float, float]:
+        return density, found(density)
+
+    told = density_behind(found(true), ends(found(true)), ends(6.0))
+    if share * found(true) ** power <= found(true):  # the power law holds at both ends
+        assert told == pytest.approx(true, rel=1e-6)
+    assert found(true) <= told * (1 + 1e-9)
+    assert density_behind(9.0, (9.0, 4.0), (6.0, 3.0)) == 9.0  # more than is ever found in the training
