@@ -3,8 +3,9 @@
 python benchmarks/drift.py [--picasso PYTHON] [--rows 3000 30000 300000] [--seeds 1]
 
 Filaments (3D, curved, 12 nm thick) and clusters (2D, of 15 nm, a fifth of the rows spread at random), 20 × 20 µm,
-10,000 frames, blinks of 2 frames on average, precision 8 to 20 nm. ``--picasso`` takes the interpreter of an environment with
-``picassosr`` and adds its redundant cross-correlation and its AIM at several numbers of segments, each at its best one.
+10,000 frames, blinks of 2 frames on average, precision 8 to 20 nm. ``--picasso`` takes the interpreter of an
+environment with ``picassosr`` and adds its redundant cross-correlation and its AIM at several numbers of segments, each
+at its best one.
 """
 
 from __future__ import annotations
@@ -46,7 +47,11 @@ def true_drift(kind: str, rng: np.random.Generator) -> np.ndarray:
 def filaments(n: int, rng: np.random.Generator) -> np.ndarray:
     """Places of n emitters, (n, 3) nm: on 40 curved filaments."""
     line_N, along_N = rng.integers(0, 40, n), rng.uniform(-1, 1, n)
-    centre, angle, bend = rng.uniform(0, FIELD_NM, (40, 2)), rng.uniform(0, np.pi, 40), rng.normal(0, 1500, 40)
+    centre, angle, bend = (
+        rng.uniform(0, FIELD_NM, (40, 2)),
+        rng.uniform(0, np.pi, 40),
+        rng.normal(0, 1500, 40),
+    )
     u_N, v_N = 6000 * along_N, bend[line_N] * along_N**2
     cos_N, sin_N = np.cos(angle)[line_N], np.sin(angle)[line_N]
     z_N = rng.uniform(-200, 200, 40)[line_N] + rng.normal(0, 150, 40)[line_N] * along_N
@@ -76,7 +81,9 @@ def movie(structure: str, kind: str, rows: int, seed: int) -> tuple[EmitterTable
     first_N, place_N3 = rng.integers(0, FRAMES, blinks), STRUCTURES[structure](blinks, rng)
     blink_N = np.repeat(np.arange(blinks), life_N)
     frame_N = first_N[blink_N] + np.arange(len(blink_N)) - np.repeat(np.cumsum(life_N) - life_N, life_N)
-    inside = (frame_N < FRAMES) & np.all((place_N3[blink_N, :2] >= 0) & (place_N3[blink_N, :2] < FIELD_NM), axis=1)
+    inside = (frame_N < FRAMES) & np.all(
+        (place_N3[blink_N, :2] >= 0) & (place_N3[blink_N, :2] < FIELD_NM), axis=1
+    )
     blink_N, frame_N = blink_N[inside], frame_N[inside]
     precision_N = rng.uniform(8, 20, len(frame_N))
     error_N3 = rng.normal(size=(len(frame_N), 3)) * precision_N[:, None] * np.array([1.0, 1.0, 2.0])
@@ -157,7 +164,9 @@ def picasso(python: str, table: EmitterTable, drift_F3: np.ndarray) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[3_000, 30_000, 300_000])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--picasso", help="interpreter of an environment with picassosr")
@@ -177,7 +186,9 @@ def main() -> None:
                         runs[-1]["before z"] = rms_nm(drift_F3[:, 2:], table)
                     if arguments.picasso:
                         runs[-1] |= picasso(arguments.picasso, table, drift_F3)
-                cells = [f"{np.mean([run[name] for run in runs]):.1f}" if name in runs[0] else "" for name in names]
+                cells = [
+                    f"{np.mean([run[name] for run in runs]):.1f}" if name in runs[0] else "" for name in names
+                ]
                 print(f"| {structure} | {kind} | {rows:,} | {' | '.join(cells)} |", flush=True)
 
 

@@ -1,20 +1,19 @@
 """Drift of the sample in x, y and z: coarsely by cross-correlation (x, y), then finely by pairs of localizations.
 
-Where a table does not show drift beyond chance, it is left as it is. Shape suffixes: N rows, F frames, K bins of time,
-A axes (x, y, and z if the table has it).
+Where a table does not show drift beyond chance, it is left as it is. Shape suffixes: N rows, P pairs, F frames, K bins
+of time, A axes (x, y, and z if the table has it).
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from emitter.analysis.drift_correlation import coarse_drift
-from emitter.analysis.drift_pairs import Curve, Pairs, best_curve, find_pairs, tiles_of
+from emitter.analysis.drift_pairs import Curve, Pairs, Report, best_curve, find_pairs, tiles_of
 from emitter.analysis.nena import nena
 from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 AXES = ("x_nm", "y_nm", "z_nm")
 _MIN_ROWS = 100
 _ROWS_PER_BIN, _MIN_BINS, _MAX_BINS = 30, 4, 500
-_KERNEL = 2.0  # width of the kernel in standard deviations of a localization: √2 for a pair's error, and the structure's
+_KERNEL = 2.0  # width in standard deviations of a localization: √2 for a pair's error, and the structure's
 _LATERAL_LEVELS = (3.0, 1.0)  # kernels one after the other, in widths of the last: the first reach farther
 _AXIAL_LEVELS = (9.0, 3.0, 1.0)
 _PAIRS = (300_000, 1_000_000)  # at most, on the way and in the last level
@@ -33,9 +32,11 @@ _PRECISION_NM, _AXIAL_RATIO = 15.0, 2.5  # where the table does not tell
 
 @dataclass(frozen=True)
 class Drift:
-    """Drift of every frame from ``first_frame`` on, nm, (F, 2) or with z (F, 3): a position minus it is where the emitter
-    was on average. Its standard error is of the same shape, and NaN where the drift of an axis is not known and 0; it does
-    not know of what is faster than the curve follows."""
+    """Drift of every frame from ``first_frame`` on, nm, (F, 2) or with z (F, 3).
+
+    A position minus it is where the emitter was on average. Its standard error is of the same shape, and NaN where no
+    drift of an axis shows, which is 0 then; it does not know of what is faster than the curve follows.
+    """
 
     first_frame: int
     nm_FA: np.ndarray = field(repr=False)
@@ -52,13 +53,17 @@ class Drift:
 
     def errors_nm(self) -> dict[str, float]:
         """Standard error along each axis, root mean square over frames."""
-        return {name: float(np.sqrt(np.mean(e_F**2))) for name, e_F in zip(AXES, self.error_nm_FA.T, strict=False)}
+        return {
+            name: float(np.sqrt(np.mean(e_F**2))) for name, e_F in zip(AXES, self.error_nm_FA.T, strict=False)
+        }
 
     def corrected(self, table: EmitterTable) -> EmitterTable:
         """The table with the drift taken off; frames before the first and after the last have theirs."""
         at_N = np.clip(table.frame - self.first_frame, 0, len(self.nm_FA) - 1)
         columns = table.columns()
-        return table.with_columns(**{name: columns[name] - nm_F[at_N] for name, nm_F in self.columns().items()})
+        return table.with_columns(
+            **{name: columns[name] - nm_F[at_N] for name, nm_F in self.columns().items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class DriftSettings:
 
 
 def estimate_drift(
-    table: EmitterTable, settings: DriftSettings, report: Callable[[float], None] = lambda share: None
+    table: EmitterTable, settings: DriftSettings, report: Report = lambda share: None
 ) -> Drift:
     """The drift, of mean 0 over the localizations, and 0 with a warning where none shows beyond chance.
 
@@ -97,9 +102,9 @@ def estimate_drift(
         )
     estimate = _Estimate(table, n_frames, settings)
     axial = settings.axial and bool(np.ptp(table.z_nm) > 0)  # not where it is NaN
-    curves = [estimate.lateral(lambda share: report(share * (0.6 if axial else 1)))]
+    curves = [estimate.lateral(_part(report, 0, 1 + axial))]
     if axial:
-        curves.append(estimate.axial(curves[0], lambda share: report(0.6 + 0.4 * share)))
+        curves.append(estimate.axial(curves[0], _part(report, 1, 2)))
     for curve, axes in zip(curves, ("x and y", "z"), strict=False):
         if np.isnan(curve.error_KA).all():
             log.warning("no drift in %s shows beyond its error: left as it is", axes)
@@ -122,6 +127,7 @@ class _Estimate:
         self.middle_K = self.first - 0.5 + (np.arange(self.n_bins) + 0.5) * n_frames / self.n_bins
         self.place_N2 = np.column_stack((table.x_nm, table.y_nm))
         self.z_N1 = table.z_nm[:, None]
+        self.tile_N = tiles_of(self.place_N2)
         lateral_nm, axial_nm = _precisions(table)
         self.lateral_nm, self.axial_nm = _KERNEL * lateral_nm, _KERNEL * axial_nm
 
@@ -129,44 +135,69 @@ class _Estimate:
         """Between the middles of the bins, (F,)."""
         return np.interp(self.first + np.arange(self.n_frames), self.middle_K, value_K)
 
-    def lateral(self, report: Callable[[float], None]) -> Curve:
+    def lateral(self, report: Report) -> Curve:
         """Drift in x and y, (K, 2) nm."""
-        found = coarse_drift(self.place_N2, self.frame_N, self.settings.max_drift_nm, lambda share: report(share / 2))
+        found = coarse_drift(self.place_N2, self.frame_N, self.settings.max_drift_nm, _part(report, 0, 2))
         start_K2 = np.zeros((self.n_bins, 2))
         if found is not None and np.ptp(found[1], axis=0).max() > self.lateral_nm * _LATERAL_LEVELS[0]:
-            start_K2 = np.column_stack([np.interp(self.middle_K, found[0], shift_G) for shift_G in found[1].T])
-        return self._levels(start_K2, _LATERAL_LEVELS, None, lambda share: report(0.5 + share / 2))
+            start_K2 = np.column_stack(
+                [np.interp(self.middle_K, found[0], shift_G) for shift_G in found[1].T]
+            )
+        anywhere_N0 = np.empty((len(self.place_N2), 0))
+        widths_nm = [level * self.lateral_nm for level in _LATERAL_LEVELS]
+        return self._fine(self.place_N2, anywhere_N0, start_K2, widths_nm, _part(report, 1, 2))
 
-    def axial(self, lateral: Curve, report: Callable[[float], None]) -> Curve:
+    def axial(self, lateral: Curve, report: Report) -> Curve:
         """Drift in z, (K, 1) nm, by pairs that are near each other in x and y too."""
-        return self._levels(np.zeros((self.n_bins, 1)), _AXIAL_LEVELS, lateral, report)
+        beside_N2 = (self.place_N2 - lateral.drift_KA[self.bin_N]) / self.lateral_nm
+        widths_nm = [level * self.axial_nm for level in _AXIAL_LEVELS]
+        return self._fine(self.z_N1, beside_N2, np.zeros((self.n_bins, 1)), widths_nm, report)
 
-    def _levels(
-        self, start_KA: np.ndarray, levels: tuple[float, ...], lateral: Curve | None, report: Callable[[float], None]
+    def _fine(
+        self,
+        place_NA: np.ndarray,
+        beside_NB: np.ndarray,
+        start_KA: np.ndarray,
+        widths_nm: list[float],
+        report: Report,
     ) -> Curve:
-        zero = Curve(np.zeros_like(start_KA), np.full_like(start_KA, np.nan))
-        for number, level in enumerate(levels):
-            pairs, width_nm = self._pairs(start_KA, level, lateral)
-            curve = best_curve(pairs, start_KA / width_nm, lambda s, n=number: report((n + s) / len(levels)))
+        """Drift of places (nm) from a first estimate on, by kernels of one width after the other.
+
+        Pairs must be near each other in ``beside_NB`` too, which is in its kernel's widths and without drift.
+        """
+        found = zero = Curve(np.zeros_like(start_KA), np.full_like(start_KA, np.nan))
+        for number, width_nm in enumerate(widths_nm):
+            most = _PAIRS[int(number == len(widths_nm) - 1)]
+            rng = np.random.default_rng((self.settings.seed, number))
+            pairs = self._pairs(place_NA / width_nm, beside_NB, start_KA / width_nm, most, rng)
+            curve = best_curve(pairs, start_KA / width_nm, _part(report, number, len(widths_nm)))
             found = zero if curve is None else Curve(curve.drift_KA * width_nm, curve.error_KA * width_nm)
             start_KA = found.drift_KA
         return found
 
-    def _pairs(self, start_KA: np.ndarray, level: float, lateral: Curve | None) -> tuple[Pairs, float]:
-        """Pairs that are near under a first estimate, and the kernel's width in nm."""
-        rng = np.random.default_rng((self.settings.seed, int(10 * level)))
-        width_nm = level * (self.lateral_nm if lateral is None else self.axial_nm)
-        place_NA = (self.place_N2 if lateral is None else self.z_N1) / width_nm
-        near_NA = place_NA - start_KA[self.bin_N] / width_nm
-        beside_N2 = None if lateral is None else (self.place_N2 - lateral.drift_KA[self.bin_N]) / self.lateral_nm
-        searched = near_NA if beside_N2 is None else np.column_stack((beside_N2, near_NA))
-        early_P, late_P = find_pairs(searched, self.bin_N, _PAIRS[int(level == 1)], rng)
-        weight_P = np.ones(len(early_P))
-        if beside_N2 is not None:
-            weight_P = np.exp(-0.5 * ((beside_N2[late_P] - beside_N2[early_P]) ** 2).sum(axis=1))
-        bins_2P = np.stack((self.bin_N[early_P], self.bin_N[late_P]))
-        difference_AP = np.ascontiguousarray((place_NA[late_P] - place_NA[early_P]).T)
-        return Pairs(self.n_bins, bins_2P, difference_AP, weight_P, tiles_of(self.place_N2)[early_P]), width_nm
+    def _pairs(
+        self,
+        place_NA: np.ndarray,
+        beside_NB: np.ndarray,
+        drift_KA: np.ndarray,
+        most: int,
+        rng: np.random.Generator,
+    ) -> Pairs:
+        """Pairs that are near under a first estimate; all lengths are in kernel's widths."""
+        near_NX = np.column_stack((beside_NB, place_NA - drift_KA[self.bin_N]))
+        early_P, late_P = find_pairs(near_NX, self.bin_N, most, rng)
+        return Pairs(
+            n_bins=self.n_bins,
+            bins_2P=np.stack((self.bin_N[early_P], self.bin_N[late_P])),
+            difference_AP=np.ascontiguousarray((place_NA[late_P] - place_NA[early_P]).T),
+            weight_P=np.exp(-0.5 * ((beside_NB[late_P] - beside_NB[early_P]) ** 2).sum(axis=1)),
+            tile_P=self.tile_N[early_P],
+        )
+
+
+def _part(report: Report, number: int, of: int) -> Report:
+    """To be told the share that is done of one of equal parts of the work."""
+    return lambda share: report((number + share) / of)
 
 
 def _precisions(table: EmitterTable) -> tuple[float, float]:

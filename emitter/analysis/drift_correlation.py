@@ -20,7 +20,7 @@ _MAX_SIDE_PX = 2048
 _SEGMENTS = (16, 8, 4, 2)  # tried in this order
 _MIN_ROWS = 50  # of a segment
 _NARROW_PX, _WIDE_PX = 1.5, 6.0  # what is wider than the second is no peak
-_MIN_PEAK = 7.0  # standard deviations of the correlation's noise; the highest of pure noise is at about 4 to 5
+_MIN_PEAK = 7.0  # standard deviations of the correlation's noise; pure noise reaches 4 to 5
 _OUTLIER_PX = 3.0
 
 
@@ -104,13 +104,14 @@ def _solved(pair_P2: np.ndarray, shift_P2: np.ndarray, segments: int) -> np.ndar
     design_PG = (identity[pair_P2[:, 1]] - identity[pair_P2[:, 0]])[:, 1:]
     if len(pair_P2) < segments - 1 or np.linalg.matrix_rank(design_PG) < segments - 1:
         return None
-    axes = []
-    for shift_P in shift_P2.T:  # soft_l1: what lies far off hardly counts
-        fit = least_squares(
-            lambda drift_G, to_P=shift_P: design_PG @ drift_G - to_P, np.zeros(segments - 1), loss="soft_l1"
-        )
-        axes.append(fit.x)
-    residual_P = np.hypot(*(design_PG @ np.array(axes).T - shift_P2).T)
-    if np.mean(residual_P > _OUTLIER_PX) > 0.5:
+
+    def residuals(drift_G: np.ndarray, shift_P: np.ndarray) -> np.ndarray:
+        return design_PG @ drift_G - shift_P
+
+    start_G = np.zeros(segments - 1)
+    drift_G2 = np.column_stack(  # soft_l1: what lies far off hardly counts
+        [least_squares(residuals, start_G, loss="soft_l1", args=(shift_P,)).x for shift_P in shift_P2.T]
+    )
+    if np.mean(np.hypot(*(design_PG @ drift_G2 - shift_P2).T) > _OUTLIER_PX) > 0.5:
         return None
-    return np.vstack((np.zeros(2), np.array(axes).T))
+    return np.vstack((np.zeros(2), drift_G2))

@@ -1,10 +1,10 @@
 """Fine drift: the curve over time under which localizations of different times lie upon each other best.
 
-What is maximized is the overlap of all pairs, sum of exp(-r²/2) of their distance r without drift in units of a kernel's
-width, as in drift at minimum entropy (Cnossen et al., Optics Express 29, 27961 (2021)). The curve is constant in bins of
-time, with a penalty on its first or second differences (P-splines, Eilers & Marx, Statistical Science 11, 89 (1996)).
-The penalty is chosen by halves of the field: the drift that one half shows must raise the overlap of the other's pairs.
-Shape suffixes: N rows, P pairs, K bins of time, A axes, T tiles of the field. Lengths are in units of the kernel's width.
+What is maximized is the overlap of all pairs, sum of exp(-r²/2) of their distance r without drift in units of a
+kernel's width, as in drift at minimum entropy (Cnossen et al., Optics Express 29, 27961 (2021)). The curve is constant
+in bins of time, with a penalty on its first or second differences (P-splines, Eilers & Marx, Statistical Science 11, 89
+(1996)), chosen by halves of the field: the drift that one half shows must raise the overlap of the other's pairs.
+Shape suffixes: N rows, P pairs, K bins of time, A axes, T tiles of the field. Lengths are in kernel's widths.
 """
 
 from __future__ import annotations
@@ -20,7 +20,19 @@ from scipy.spatial import cKDTree
 REACH = 3.0  # kernel's widths: pairs farther apart are not looked at
 _TILES = 8  # along each side of the field
 # order of the differences, and over about how many bins it smooths
-_PENALTIES = ((1, 0.1), (1, 0.3), (1, 1), (1, 3), (1, 10), (1, 30), (2, 1), (2, 3), (2, 10), (2, 30), (2, 100))
+_PENALTIES = (
+    (1, 0.1),
+    (1, 0.3),
+    (1, 1),
+    (1, 3),
+    (1, 10),
+    (1, 30),
+    (2, 1),
+    (2, 3),
+    (2, 10),
+    (2, 30),
+    (2, 100),
+)
 Report = Callable[[float], None]  # is told the share of the work that is done
 
 _MAX_STEPS = 8
@@ -57,7 +69,12 @@ class Pairs:
         tile_P: np.ndarray,
     ) -> None:
         self.n_bins = n_bins
-        self.bins_2P, self.difference_AP, self.weight_P, self.tile_P = bins_2P, difference_AP, weight_P, tile_P
+        self.bins_2P, self.difference_AP, self.weight_P, self.tile_P = (
+            bins_2P,
+            difference_AP,
+            weight_P,
+            tile_P,
+        )
         self._cell_P = bins_2P[0] * n_bins + bins_2P[1]
 
     def select(self, chosen_P: np.ndarray) -> Pairs:
@@ -68,7 +85,7 @@ class Pairs:
     def kernel(self, drift_KA: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each pair adds to the overlap, (P,), and its difference without drift, (A, P)."""
         early_P, late_P = self.bins_2P
-        left_AP = np.stack([d_P - (c_K[late_P] - c_K[early_P]) for d_P, c_K in zip(self.difference_AP, drift_KA.T, strict=True)])
+        left_AP = self.difference_AP - (drift_KA[late_P] - drift_KA[early_P]).T
         return self.weight_P * np.exp(-0.5 * np.einsum("ap,ap->p", left_AP, left_AP)), left_AP
 
     def overlaps(self, drift_KA: np.ndarray) -> np.ndarray:
@@ -76,7 +93,7 @@ class Pairs:
         return np.bincount(self.tile_P, self.kernel(drift_KA)[0], _TILES**2)
 
     def laplacian(self, kernel_P: np.ndarray) -> np.ndarray:
-        """Of the graph of bins joined by their pairs' kernels, (K, K): the curvature along an axis, but for a factor."""
+        """Of the graph of bins joined by their pairs' kernels, (K, K): the curvature, but for a factor."""
         joined_KK = np.bincount(self._cell_P, kernel_P, self.n_bins**2).reshape(self.n_bins, self.n_bins)
         joined_KK = joined_KK + joined_KK.T
         return np.diag(joined_KK.sum(axis=0)) - joined_KK
@@ -84,7 +101,8 @@ class Pairs:
     def gradient(self, kernel_P: np.ndarray, left_AP: np.ndarray) -> np.ndarray:
         """Of the overlap, (K, A)."""
         early, late = (
-            [np.bincount(bin_P, kernel_P * left_P, self.n_bins) for left_P in left_AP] for bin_P in self.bins_2P
+            [np.bincount(bin_P, kernel_P * left_P, self.n_bins) for left_P in left_AP]
+            for bin_P in self.bins_2P
         )
         return np.column_stack(late) - np.column_stack(early)
 
@@ -122,7 +140,9 @@ def _thinned(place_NA: np.ndarray, most_pairs: int, rng: np.random.Generator) ->
 def tiles_of(place_N2: np.ndarray) -> np.ndarray:
     """The tile of the field that each row lies in, (N,), numbered so that even ones and odd ones hold as many rows."""
     extent = max(float(np.ptp(place_N2, axis=0).max()), 1e-9)
-    column_N, row_N = np.minimum((place_N2 - place_N2.min(axis=0)) / extent * _TILES, _TILES - 1).astype(np.int64).T
+    column_N, row_N = (
+        np.minimum((place_N2 - place_N2.min(axis=0)) / extent * _TILES, _TILES - 1).astype(np.int64).T
+    )
     tile_N = row_N * _TILES + column_N
     count_T = np.bincount(tile_N, minlength=_TILES**2)
     place_T = np.argsort(np.argsort(-count_T, kind="stable"))

@@ -41,7 +41,7 @@ class Settings(TableSettings):
 
 
 def run(settings: Settings) -> Drift:
-    """Write the corrected table and, unless a drift is given, that of the table beside it as csv and PNG; it is returned.
+    """Write the corrected table and, unless a drift is given, its drift beside it as csv and PNG, which is returned.
 
     Raises:
         EmitterError: a table or a drift that cannot be read, a table that is too small, or an output that cannot be
@@ -65,7 +65,9 @@ def run(settings: Settings) -> Drift:
     for name, nm_F in drift.columns().items():
         if nm_F.any():
             span, error = np.ptp(nm_F), drift.errors_nm()[name]
-            log.info("drift in %s spans %.1f nm, standard error %.1f nm", name.removesuffix("_nm"), span, error)
+            log.info(
+                "drift in %s spans %.1f nm, standard error %.1f nm", name.removesuffix("_nm"), span, error
+            )
     log.info("wrote %s, %s and %s", path, csv_path, png_path)
     return drift
 

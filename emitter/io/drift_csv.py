@@ -1,4 +1,4 @@
-"""A drift over frames as csv: ``frame`` (from 0), ``drift_x_nm``, ``drift_y_nm`` and ``drift_z_nm`` where it is known."""
+"""Drift over frames as csv: ``frame`` (from 0), ``drift_x_nm``, ``drift_y_nm`` and ``drift_z_nm`` where known."""
 
 from __future__ import annotations
 

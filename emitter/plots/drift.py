@@ -18,8 +18,10 @@ def plot_drift(
     error_nm_F: Mapping[str, np.ndarray],
     path: Path,
 ) -> None:
-    """Write a PNG with the drift along ``x_nm``, ``y_nm`` and, where it is there, ``z_nm`` over frames, each with a band
-    of its standard error."""
+    """Write a PNG with the drift along ``x_nm``, ``y_nm`` and, where it is there, ``z_nm`` over frames.
+
+    A band around each is its standard error.
+    """
     with panels(path, 1, height_in=4.5) as axes:
         for name, nm_F in drift_nm_F.items():
             axes[0, 0].plot(frame_F, nm_F, color=_COLOURS[name], label=name.removesuffix("_nm"))

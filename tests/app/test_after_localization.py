@@ -111,10 +111,52 @@ def test_resolution_says_what_cannot_be_had(locs: Path, caplog) -> None:
     assert report["frequency_per_nm"][-1] == pytest.approx(1 / 20, rel=0.02)  # Nyquist of 10 nm
 
 
-def test_drift_is_written_beside_the_table(locs: Path) -> None:
-    output = locs.parent / "corrected.csv"
-    drift.run(drift.Settings(localizations=locs, output=output, segments=3))
-    by_frame = pd.read_csv(locs.parent / "corrected_drift.csv", index_col="frame")
-    moved = read_table(locs).x_nm - read_table(output).x_nm
-    np.testing.assert_allclose(moved, by_frame.drift_x_nm[read_table(locs).frame], atol=1e-3)
-    assert (locs.parent / "corrected_drift.png").read_bytes().startswith(b"\x89PNG")
+@pytest.fixture
+def drifting(tmp_path: Path) -> Path:
+    """Sites that are seen again and again, while all of them drift by 200 nm in x over 400 frames."""
+    rng = np.random.default_rng(5)
+    frame = np.sort(rng.integers(10, 410, 2500))
+    site = rng.uniform(500, 2500, (40, 2))[rng.integers(0, 40, 2500)] + rng.normal(0, 10, (2500, 2))
+    write_table(
+        tmp_path / "drifting.csv", EmitterTable.of(frame, x_nm=site[:, 0] + frame / 2, y_nm=site[:, 1])
+    )
+    return tmp_path / "drifting.csv"
+
+
+def test_drift_is_written_beside_the_table(drifting: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = drifting.parent / "corrected.csv"
+    with caplog.at_level("INFO"):
+        drift.run(drift.Settings(localizations=drifting, output=output))
+    assert "drift in x spans 20" in caplog.text or "drift in x spans 19" in caplog.text
+    by_frame = pd.read_csv(drifting.parent / "corrected_drift.csv", index_col="frame")
+    assert by_frame.index[[0, -1]].tolist() == [10, 409]
+    assert np.polyfit(by_frame.index, by_frame.drift_x_nm, 1)[0] == pytest.approx(0.5, rel=0.03)
+    table = read_table(drifting)
+    moved = table.x_nm - read_table(output).x_nm
+    np.testing.assert_allclose(moved, by_frame.drift_x_nm[table.frame], atol=2e-3)
+    assert (drifting.parent / "corrected_drift.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_drift_that_was_written_is_taken_off_another_table(locs: Path, caplog) -> None:
+    given, output = locs.parent / "first_drift.csv", locs.parent / "second.csv"
+    given.write_text("frame,drift_x_nm,drift_y_nm\n10,0,5\n20,10,5\n")  # the frames between are interpolated
+    drift.run(drift.Settings(localizations=locs, output=output, apply=given))
+    table, corrected = read_table(locs), read_table(output)
+    np.testing.assert_allclose(table.x_nm - corrected.x_nm, np.clip(table.frame - 10, 0, 10), atol=1e-3)
+    np.testing.assert_allclose(table.y_nm - corrected.y_nm, 5, atol=1e-3)
+    outside = np.sum((table.frame < 10) | (table.frame > 20))
+    assert f"{outside} of 400 localizations lie outside of the frames" in caplog.text
+    assert not (locs.parent / "second_drift.csv").exists()
+
+
+def test_a_drift_of_other_frames_or_no_drift_is_refused(locs: Path) -> None:
+    given, output = locs.parent / "first_drift.csv", locs.parent / "second.csv"
+    settings = drift.Settings(localizations=locs, output=output, apply=given)
+    for text, message in (
+        ("frame,drift_x_nm,drift_y_nm\n500,0,5\n501,10,5\n", "frames 500 to 501, none of which"),
+        ("x,y\n1,2\n", "is no drift: give a csv"),
+    ):
+        given.write_text(text)
+        with pytest.raises(EmitterError, match=message):
+            drift.run(settings)
+    assert not output.exists()
