@@ -207,7 +207,7 @@ def _precisions(table: EmitterTable) -> tuple[float, float]:
         lateral = float(np.nanmedian(np.concatenate(known)))
     else:
         try:
-            lateral = nena(table)
+            lateral = nena(table).precision_nm
         except EmitterError:
             lateral = _PRECISION_NM
     lateral = float(np.clip(lateral, 2, 100))

@@ -106,7 +106,10 @@ def test_resolution_says_what_cannot_be_had(locs: Path, caplog) -> None:
     output = locs.parent / "resolution.json"
     resolution.run(resolution.Settings(localizations=locs, output=output))
     report = json.loads(output.read_text())
-    assert report["nena_precision_nm"] is None and "NeNA" in caplog.text
+    assert report["nena_precision_nm"] is None
+    frc_says, nena_says = report["warnings"]
+    assert "in 400 localizations" in frc_says and "no NeNA precision" in nena_says
+    assert frc_says in caplog.text and nena_says in caplog.text
     assert report["correlation"][0] == pytest.approx(1, abs=0.05)
     assert report["frequency_per_nm"][-1] == pytest.approx(1 / 20, rel=0.02)  # Nyquist of 10 nm
 
