@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emitter.analysis.drift_correlation import coarse_drift
-from emitter.analysis.drift_pairs import Curve, Pairs, Report, best_curve, find_pairs, tiles_of
+from emitter.analysis.drift_pairs import Curve, Pairs, best_curve, find_pairs, tiles_of
 from emitter.analysis.nena import nena
 from emitter.core.errors import EmitterError, require
+from emitter.core.progress import Report, part, untold
 from emitter.core.table import EmitterTable
 
 log = logging.getLogger(__name__)
@@ -81,9 +82,7 @@ class DriftSettings:
         )
 
 
-def estimate_drift(
-    table: EmitterTable, settings: DriftSettings, report: Report = lambda share: None
-) -> Drift:
+def estimate_drift(table: EmitterTable, settings: DriftSettings, report: Report = untold) -> Drift:
     """The drift, of mean 0 over the localizations, and 0 with a warning where none shows beyond chance.
 
     Args:
@@ -102,9 +101,9 @@ def estimate_drift(
         )
     estimate = _Estimate(table, n_frames, settings)
     axial = settings.axial and bool(np.ptp(table.z_nm) > 0)  # not where it is NaN
-    curves = [estimate.lateral(_part(report, 0, 1 + axial))]
+    curves = [estimate.lateral(part(report, 0, 1 + axial))]
     if axial:
-        curves.append(estimate.axial(curves[0], _part(report, 1, 2)))
+        curves.append(estimate.axial(curves[0], part(report, 1, 2)))
     for curve, axes in zip(curves, ("x and y", "z"), strict=False):
         if np.isnan(curve.error_KA).all():
             log.warning("no drift in %s shows beyond its error: left as it is", axes)
@@ -137,7 +136,7 @@ class _Estimate:
 
     def lateral(self, report: Report) -> Curve:
         """Drift in x and y, (K, 2) nm."""
-        found = coarse_drift(self.place_N2, self.frame_N, self.settings.max_drift_nm, _part(report, 0, 2))
+        found = coarse_drift(self.place_N2, self.frame_N, self.settings.max_drift_nm, part(report, 0, 2))
         start_K2 = np.zeros((self.n_bins, 2))
         if found is not None and np.ptp(found[1], axis=0).max() > self.lateral_nm * _LATERAL_LEVELS[0]:
             start_K2 = np.column_stack(
@@ -145,7 +144,7 @@ class _Estimate:
             )
         anywhere_N0 = np.empty((len(self.place_N2), 0))
         widths_nm = [level * self.lateral_nm for level in _LATERAL_LEVELS]
-        return self._fine(self.place_N2, anywhere_N0, start_K2, widths_nm, _part(report, 1, 2))
+        return self._fine(self.place_N2, anywhere_N0, start_K2, widths_nm, part(report, 1, 2))
 
     def axial(self, lateral: Curve, report: Report) -> Curve:
         """Drift in z, (K, 1) nm, by pairs that are near each other in x and y too."""
@@ -170,7 +169,7 @@ class _Estimate:
             most = _PAIRS[int(number == len(widths_nm) - 1)]
             rng = np.random.default_rng((self.settings.seed, number))
             pairs = self._pairs(place_NA / width_nm, beside_NB, start_KA / width_nm, most, rng)
-            curve = best_curve(pairs, start_KA / width_nm, _part(report, number, len(widths_nm)))
+            curve = best_curve(pairs, start_KA / width_nm, part(report, number, len(widths_nm)))
             found = zero if curve is None else Curve(curve.drift_KA * width_nm, curve.error_KA * width_nm)
             start_KA = found.drift_KA
         return found
@@ -193,11 +192,6 @@ class _Estimate:
             weight_P=np.exp(-0.5 * ((beside_NB[late_P] - beside_NB[early_P]) ** 2).sum(axis=1)),
             tile_P=self.tile_N[early_P],
         )
-
-
-def _part(report: Report, number: int, of: int) -> Report:
-    """To be told the share that is done of one of equal parts of the work."""
-    return lambda share: report((number + share) / of)
 
 
 def _precisions(table: EmitterTable) -> tuple[float, float]:

@@ -8,12 +8,13 @@ Shape suffixes: N rows, G segments, P pairs of segments, S pixels of the square 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from scipy import fft
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
+
+from emitter.core.progress import Report
 
 _PIXEL_NM = 20.0
 _MAX_SIDE_PX = 2048
@@ -25,7 +26,7 @@ _OUTLIER_PX = 3.0
 
 
 def coarse_drift(
-    place_N2: np.ndarray, frame_N: np.ndarray, max_drift_nm: float, report: Callable[[float], None]
+    place_N2: np.ndarray, frame_N: np.ndarray, max_drift_nm: float, report: Report
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Middle frames of segments, (G,), and their drift against the first, (G, 2) nm.
 

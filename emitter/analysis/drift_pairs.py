@@ -10,12 +10,13 @@ Shape suffixes: N rows, P pairs, K bins of time, A axes, T tiles of the field. L
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
 from scipy.spatial import cKDTree
+
+from emitter.core.progress import Report
 
 REACH = 3.0  # kernel's widths: pairs farther apart are not looked at
 _TILES = 8  # along each side of the field
@@ -33,7 +34,6 @@ _PENALTIES = (
     (2, 30),
     (2, 100),
 )
-Report = Callable[[float], None]  # is told the share of the work that is done
 
 _MAX_STEPS = 8
 _CONVERGED = 0.01

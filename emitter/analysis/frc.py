@@ -6,7 +6,6 @@ Nieuwenhuizen et al., Nature Methods 10, 557 (2013). Shape suffixes: S pixels of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +13,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal.windows import tukey
 
 from emitter.core.errors import EmitterError, require
+from emitter.core.progress import Report, untold
 from emitter.core.table import EmitterTable
 
 THRESHOLD = 1 / 7
@@ -43,7 +43,7 @@ def frc(
     pixel_nm: float = 10.0,
     splits: int = 5,
     seed: int = 0,
-    report: Callable[[float], None] = lambda share: None,
+    report: Report = untold,
 ) -> RingCorrelation:
     """The Fourier ring correlation of a table.
 

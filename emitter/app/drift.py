@@ -10,7 +10,7 @@ import numpy as np
 
 from emitter.analysis.drift import Drift, DriftSettings, estimate_drift
 from emitter.app.progress import progress
-from emitter.app.table_settings import TableSettings
+from emitter.app.table_settings import TableToTableSettings
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.io.drift_csv import read_drift, write_drift
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(TableSettings):
+class Settings(TableToTableSettings):
     """What conf/drift.yaml says; its comments explain every key."""
 
     apply: Path | None = None
@@ -48,16 +48,16 @@ def run(settings: Settings) -> Drift:
             written.
     """
     path = prepare_output(settings.output)
-    table = settings.read()
+    table, acquisition = settings.read()
     if settings.apply is not None:
         drift = _given(settings.apply, table)
-        write_table(path, drift.corrected(table))
+        write_table(path, drift.corrected(table), acquisition=acquisition)
         log.info("wrote %s, without the drift of %s", path, settings.apply)
         return drift
     csv_path, png_path = (path.with_name(f"{path.stem}_drift{ending}") for ending in (".csv", ".png"))
     with progress("drift") as report:
         drift = estimate_drift(table, settings.drift, report)
-    write_table(path, drift.corrected(table))
+    write_table(path, drift.corrected(table), acquisition=acquisition)
     write_drift(csv_path, drift.first_frame, drift.columns())
     with replacing(png_path) as temporary:
         errors_nm_F = dict(zip(drift.columns(), drift.error_nm_FA.T, strict=True))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from emitter.core.progress import Report
+
 
 @contextmanager
-def progress(text: str) -> Iterator[Callable[[float], None]]:
+def progress(text: str) -> Iterator[Report]:
     """A bar with the text before it, which moves to and fro until the function given is told a share (0 to 1)."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, transient=True) as bar:

@@ -41,7 +41,7 @@ def run(settings: Settings) -> dict[str, float | list[float] | list[str] | None]
         EmitterError: a table that cannot be read or is too small for FRC, or an output that cannot be written.
     """
     path = prepare_output(settings.output)
-    table = settings.read()
+    table, _ = settings.read()
     with progress("FRC") as report:
         curve = frc(table, settings.pixel_nm, settings.splits, settings.seed, report)
     doubts = frc_doubts(table, curve)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import tifffile
 
 from emitter.app import drift, link, render, resolution
 from emitter.app import filter as filter_program
-from emitter.core.errors import EmitterError
+from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
 from emitter.io.tables import read_table, write_table
 
@@ -76,13 +77,58 @@ def test_render_writes_the_counts_and_the_pixel_size(locs: Path) -> None:
 def test_render_draws_a_region_as_png(locs: Path, z_colour: bool) -> None:
     output = locs.parent / "image.png"
     region = (100.0, 200.0, 1100.0, 1200.0)
-    image = render.run(
+    counts = render.run(
         render.Settings(localizations=locs, output=output, region_nm=region, z_colour=z_colour)
     )
     table = read_table(locs)
     inside = (table.x_nm >= 100) & (table.x_nm < 1100) & (table.y_nm >= 200) & (table.y_nm < 1200)
-    assert image.counts().shape == (100, 100) and image.counts().sum() == inside.sum()
+    assert counts.shape == (100, 100) and counts.sum() == inside.sum()
     assert output.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("style", ["histogram", "gaussian"])
+def test_a_stack_over_z_is_read_back_with_its_voxels_and_its_origin(
+    locs: Path, style: Literal["histogram", "gaussian"]
+) -> None:
+    output = locs.parent / "stack.tif"
+    render.run(render.Settings(localizations=locs, output=output, pixel_nm=20, z_step_nm=50, style=style))
+    with tifffile.TiffFile(output) as file:
+        stack, axes, meta = file.asarray(), file.series[0].axes, file.imagej_metadata
+        n, d = file.pages[0].tags["YResolution"].value
+    assert meta is not None and axes == "ZYX" and stack.dtype == np.float32
+    assert meta["unit"] == "um" and meta["spacing"] == pytest.approx(0.05) and n / d == pytest.approx(50)
+    table, origin = read_table(locs), [-meta[f"{axis}origin"] for axis in "zyx"]
+    edges = [
+        (first + np.arange(size + 1)) * voxel
+        for first, size, voxel in zip(origin, stack.shape, (50, 20, 20), strict=True)
+    ]
+    expected = np.histogramdd((table.z_nm, table.y_nm, table.x_nm), edges)[0]
+    assert expected.sum() == 400
+    if style == "histogram":
+        np.testing.assert_array_equal(stack, expected)
+    else:  # the Gaussians blur within their slice
+        np.testing.assert_allclose(stack.sum(axis=(1, 2)), expected.sum(axis=(1, 2)), rtol=0.1)
+
+
+def test_a_stack_of_a_range_holds_what_lies_in_it(locs: Path) -> None:
+    settings = render.Settings(
+        localizations=locs, output=locs.parent / "a.tif", z_step_nm=30, z_range_nm=(-100, 50)
+    )
+    stack, z = render.run(settings), read_table(locs).z_nm
+    assert stack.shape[0] == 5 and stack.sum() == np.sum((z >= -100) & (z < 50))
+
+
+def test_a_stack_needs_z_and_a_tiff(locs: Path) -> None:
+    with pytest.raises(SettingsError, match=r"give a name that ends with .tif"):
+        render.Settings(localizations=locs, output=locs.parent / "a.png", z_step_nm=50)
+    flat = read_table(locs).with_columns(z_nm=np.full(400, np.nan))
+    write_table(locs.parent / "flat.csv", flat)
+    settings = render.Settings(
+        localizations=locs.parent / "flat.csv", output=locs.parent / "a.tif", z_step_nm=50
+    )
+    with pytest.raises(EmitterError, match="400 of 400 rows of the table have no z: give z_step_nm=null"):
+        render.run(settings)
+    assert not settings.output.exists()
 
 
 def test_a_region_without_localizations_is_named(locs: Path) -> None:
