@@ -17,7 +17,9 @@ from emitter.app import drift, link, render, resolution
 from emitter.app import filter as filter_program
 from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
-from emitter.io.tables import read_table, write_table
+from emitter.core.units import PixelSize
+from emitter.io.acquisition import Acquisition
+from emitter.io.tables import read_table, read_table_of, write_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -54,6 +56,29 @@ def test_a_wrong_expression_leaves_no_file(locs: Path) -> None:
     with pytest.raises(EmitterError, match="there are frame, x_nm"):
         filter_program.run(settings)
     assert [path.name for path in locs.parent.iterdir()] == ["locs.csv"]
+
+
+def test_what_a_table_tells_of_its_movie_is_handed_on(locs: Path) -> None:
+    movie = Acquisition(PixelSize.of(110), (30, 40), 70)
+    write_table(locs.parent / "a.hdf5", read_table(locs), acquisition=movie)
+    for name, program, more in (
+        ("kept", filter_program, {"where": "photons > 500"}),
+        ("linked", link, {}),
+        ("corrected", drift, {}),
+    ):
+        output = locs.parent / f"{name}.hdf5"
+        program.run(program.Settings(localizations=locs.parent / "a.hdf5", output=output, **more))
+        assert read_table_of(output)[1] == movie
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("locs.csv", "output is the table itself"), ("a.mat", "SMAP's tables are read only")],
+)
+def test_an_output_that_cannot_be_is_told_before_any_work(locs: Path, output: str, message: str) -> None:
+    for settings in (link.Settings, drift.Settings):
+        with pytest.raises(SettingsError, match=message):
+            settings(localizations=locs, output=locs.parent / output)
 
 
 def test_render_writes_the_counts_and_the_pixel_size(locs: Path) -> None:
