@@ -27,7 +27,7 @@ from emitter.io.tables import write_table
 
 FRAMES, FIELD_NM, PIXEL_NM = 10_000, 20_000.0, 100.0
 MARGIN_NM = 2_000.0  # around the field, so that drift leads nowhere outside of the image
-KINDS = ("none", "linear", "random walk", "steps")
+KINDS = ("none", "linear", "large", "random walk", "steps")
 PICASSO_SEGMENTS = (5, 10, 20, 50, 100)
 
 
@@ -36,6 +36,8 @@ def true_drift(kind: str, rng: np.random.Generator) -> np.ndarray:
     time_F1 = np.arange(FRAMES)[:, None] / FRAMES
     if kind == "linear":
         return time_F1 * np.array([200.0, -120.0, 150.0])
+    if kind == "large":
+        return time_F1**1.5 * np.array([800.0, -500.0, 400.0]) + 30 * np.sin(9 * time_F1)
     if kind == "random walk":
         return np.cumsum(rng.normal(0, 0.5, (FRAMES, 3)), axis=0)  # 50 nm after all frames
     if kind == "steps":

@@ -21,7 +21,7 @@ _MIN_SAME = 0.05  # share of distances that are of one emitter with itself: with
 
 @dataclass(frozen=True)
 class Nena:
-    """Standard deviation of x and of y, nm, and its standard error by the fit."""
+    """Standard deviation of x and of y, nm, and its standard error."""
 
     precision_nm: float
     error_nm: float
@@ -64,7 +64,9 @@ def nena(table: EmitterTable, max_distance_nm: float = 200.0) -> Nena:
             "hardly any emitter is seen again in the next frame, so NeNA has nothing to measure: give a table that is "
             "not linked yet"
         )
-    return Nena(sigma, float(np.sqrt(covariance[0, 0])))
+    # the fit does not know how few distances its bins hold: a Rayleigh distribution's width from so many samples
+    counted = sigma / np.sqrt(4 * same * len(distance_D))
+    return Nena(sigma, float(np.hypot(np.sqrt(covariance[0, 0]), counted)))
 
 
 def next_frame_distances(table: EmitterTable, max_distance_nm: float) -> np.ndarray:

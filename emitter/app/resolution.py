@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from emitter.analysis.doubts import frc_doubts, nena_doubts
 from emitter.analysis.frc import frc
-from emitter.analysis.nena import nena
+from emitter.analysis.nena import Nena, nena
 from emitter.app.progress import progress
 from emitter.app.table_settings import TableSettings
 from emitter.core.errors import EmitterError, require
@@ -46,13 +46,17 @@ def run(settings: Settings) -> dict[str, float | list[float] | list[str] | None]
         curve = frc(table, settings.pixel_nm, settings.splits, settings.seed, report)
     doubts = frc_doubts(table, curve)
     if not math.isnan(curve.resolution_nm):
-        log.info("FRC resolution %.1f nm (threshold 1/7)", curve.resolution_nm)
-    precision = None
+        log.info(
+            "FRC resolution %.1f nm (threshold 1/7, pixels of %.3g nm)", curve.resolution_nm, curve.pixel_nm
+        )
+    precision: Nena | None = None
     try:
-        found = nena(table)
-        precision = found.precision_nm
-        doubts += nena_doubts(found)
-        log.info("NeNA precision %.2f nm (standard deviation of x and of y)", precision)
+        precision = nena(table)
+        doubts += nena_doubts(precision)
+        log.info(
+            "NeNA precision %.2f ± %.2g nm (standard deviation of x and of y)",
+            *(precision.precision_nm, precision.error_nm),
+        )
     except EmitterError as error:
         doubts.append(f"no NeNA precision: {error}")
     for doubt in doubts:
@@ -61,7 +65,8 @@ def run(settings: Settings) -> dict[str, float | list[float] | list[str] | None]
         "frc_resolution_nm": _or_null(curve.resolution_nm),
         "frc_spread_nm": _or_null(curve.spread_nm),
         "frc_pixel_nm": curve.pixel_nm,
-        "nena_precision_nm": precision,
+        "nena_precision_nm": precision and precision.precision_nm,
+        "nena_error_nm": precision and precision.error_nm,
         "warnings": doubts,
         "frequency_per_nm": curve.frequency_Q.tolist(),
         "correlation": curve.correlation_Q.tolist(),

@@ -50,6 +50,18 @@ def test_nena_recovers_the_precision(sigma: float) -> None:
     assert found.error_nm < 0.05 * sigma and nena_doubts(found) == []
 
 
+def test_nenas_standard_error_is_its_scatter() -> None:
+    found = []
+    for seed in range(30):
+        rng = np.random.default_rng((7, seed))
+        at = np.repeat(np.arange(150), 3)
+        frame = rng.integers(0, 500, 150)[at] + np.tile(np.arange(3), 150)
+        x, y = (rng.uniform(0, 8000, 150)[at] + rng.normal(0, 10, len(at)) for _ in range(2))
+        found.append(nena(EmitterTable.of(frame, x_nm=x, y_nm=y)))
+    scatter = np.std([one.precision_nm for one in found])
+    assert np.mean([one.error_nm for one in found]) == pytest.approx(scatter, rel=0.4)
+
+
 def test_distances_are_to_the_next_frame() -> None:
     table = EmitterTable.of([0, 0, 1, 1, 3], x_nm=[0, 900, 3, 500, 3], y_nm=[0, 0, 4, 0, 4])
     np.testing.assert_allclose(next_frame_distances(table, 200), [5])
