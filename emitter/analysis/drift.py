@@ -1,7 +1,7 @@
-"""Drift of the sample, by redundant cross-correlation of the images of successive segments.
+"""Drift of the sample in x, y and z: coarsely by cross-correlation (x, y), then finely by pairs of localizations.
 
-Wang et al., Optics Express 22, 15982 (2014). Shape suffixes: N rows, G segments, P pairs of segments, F frames,
-S pixels of the square image's side.
+Where a table does not show drift beyond chance, it is left as it is. Shape suffixes: N rows, P pairs, F frames, K bins
+of time, A axes (x, y, and z if the table has it).
 """
 
 from __future__ import annotations
@@ -9,149 +9,202 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
-from scipy import fft
-from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter
 
+from emitter.analysis.drift_correlation import coarse_drift
+from emitter.analysis.drift_pairs import Curve, Pairs, best_curve, find_pairs, tiles_of
+from emitter.analysis.nena import nena
 from emitter.core.errors import EmitterError, require
+from emitter.core.progress import Report, part, untold
 from emitter.core.table import EmitterTable
 
 log = logging.getLogger(__name__)
 
-_MAX_SIDE_PX = 2048
-_FIT_SIGMA_PX = 2.0  # of the Gaussian that weights the correlation's peak
-_FIT_ROUNDS = 20
-_MIN_PER_SEGMENT = 50
+AXES = ("x_nm", "y_nm", "z_nm")
+_MIN_ROWS = 100
+_ROWS_PER_BIN, _MIN_BINS, _MAX_BINS = 30, 4, 500
+_KERNEL = 2.0  # width in standard deviations of a localization: √2 for a pair's error, and the structure's
+_LATERAL_LEVELS = (3.0, 1.0)  # kernels one after the other, in widths of the last: the first reach farther
+_AXIAL_LEVELS = (9.0, 3.0, 1.0)
+_PAIRS = (300_000, 1_000_000)  # at most, on the way and in the last level
+_PRECISION_NM, _AXIAL_RATIO = 15.0, 2.5  # where the table does not tell
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Drift of every frame from ``first_frame`` on, nm: a position minus it is where the emitter was on average."""
+    """Drift of every frame from ``first_frame`` on, nm, (F, 2) or with z (F, 3).
+
+    A position minus it is where the emitter was on average. Its standard error is of the same shape, and NaN where no
+    drift of an axis shows, which is 0 then; it does not know of what is faster than the curve follows.
+    """
 
     first_frame: int
-    x_nm_F: np.ndarray = field(repr=False)
-    y_nm_F: np.ndarray = field(repr=False)
+    nm_FA: np.ndarray = field(repr=False)
+    error_nm_FA: np.ndarray = field(repr=False)
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Frame of each row, (F,)."""
+        return self.first_frame + np.arange(len(self.nm_FA))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Drift along each axis, by the name of its column in a table."""
+        return dict(zip(AXES, self.nm_FA.T, strict=False))
+
+    def errors_nm(self) -> dict[str, float]:
+        """Standard error along each axis, root mean square over frames."""
+        return {
+            name: float(np.sqrt(np.mean(e_F**2))) for name, e_F in zip(AXES, self.error_nm_FA.T, strict=False)
+        }
 
     def corrected(self, table: EmitterTable) -> EmitterTable:
-        """The table with the drift taken off."""
-        at_N = table.frame - self.first_frame
-        return table.with_columns(x_nm=table.x_nm - self.x_nm_F[at_N], y_nm=table.y_nm - self.y_nm_F[at_N])
+        """The table with the drift taken off; frames before the first and after the last have theirs."""
+        at_N = np.clip(table.frame - self.first_frame, 0, len(self.nm_FA) - 1)
+        columns = table.columns()
+        return table.with_columns(
+            **{name: columns[name] - nm_F[at_N] for name, nm_F in self.columns().items()}
+        )
 
 
 @dataclass(frozen=True)
 class DriftSettings:
-    """Segments (of as many localizations each), the images' pixel, how far drift may go, what makes an outlier."""
+    """How far x and y may drift, whether z is looked at, and the seed of which rows of crowded places are taken."""
 
-    segments: int = 10
-    pixel_nm: float = 20.0
     max_drift_nm: float = 1000.0
-    outlier_nm: float = 30.0
+    axial: bool = True
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.segments >= 2, f"segments is {self.segments}: give 2 or more")
-        for name in ("pixel_nm", "max_drift_nm", "outlier_nm"):
-            value = getattr(self, name)
-            require(math.isfinite(value) and value > 0, f"{name} is {value}: give a length in nm, above 0")
+        require(
+            math.isfinite(self.max_drift_nm) and self.max_drift_nm > 0,
+            f"max_drift_nm is {self.max_drift_nm}: give a length in nm, above 0",
+        )
 
 
-def estimate_drift(table: EmitterTable, settings: DriftSettings) -> Drift:
-    """The lateral drift, of mean 0 over the localizations: a spline through the segments' shifts.
+def estimate_drift(table: EmitterTable, settings: DriftSettings, report: Report = untold) -> Drift:
+    """The drift, of mean 0 over the localizations, and 0 with a warning where none shows beyond chance.
+
+    Args:
+        table: the emitters; precisions are used where they are there.
+        settings: see ``DriftSettings``.
+        report: is told the share of the work that is done.
 
     Raises:
-        EmitterError: fewer than 50 localizations in a segment, segments that cannot be told apart in time, or that
-            disagree about the drift.
+        EmitterError: fewer than 100 localizations, or fewer than 4 frames.
     """
-    if len(table) < _MIN_PER_SEGMENT * settings.segments:
+    n_frames = int(np.ptp(table.frame)) + 1 if len(table) else 0
+    if len(table) < _MIN_ROWS or n_frames < _MIN_BINS:
         raise EmitterError(
-            f"{len(table)} localizations make {settings.segments} segments of fewer than {_MIN_PER_SEGMENT}: give "
-            "fewer segments"
+            f"{len(table)} localizations in {n_frames} frames do not show drift: give {_MIN_ROWS} or more, of "
+            f"{_MIN_BINS} frames or more"
         )
-    parts = np.array_split(np.argsort(table.frame, kind="stable"), settings.segments)
-    middle_G = np.array([table.frame[rows].mean() for rows in parts])
-    if np.any(np.diff(middle_G) <= 0):
-        raise EmitterError(
-            "the segments share their frames, there is no time in between: give fewer segments"
+    estimate = _Estimate(table, n_frames, settings)
+    axial = settings.axial and bool(np.ptp(table.z_nm) > 0)  # not where it is NaN
+    curves = [estimate.lateral(part(report, 0, 1 + axial))]
+    if axial:
+        curves.append(estimate.axial(curves[0], part(report, 1, 2)))
+    for curve, axes in zip(curves, ("x and y", "z"), strict=False):
+        if np.isnan(curve.error_KA).all():
+            log.warning("no drift in %s shows beyond its error: left as it is", axes)
+    drift_FA, error_FA = (
+        np.column_stack([estimate.by_frame(c_K) for curve in curves for c_K in getattr(curve, name).T])
+        for name in ("drift_KA", "error_KA")
+    )
+    drift_FA -= drift_FA[table.frame - estimate.first].mean(axis=0)
+    return Drift(estimate.first, drift_FA, error_FA)
+
+
+class _Estimate:
+    """One table's positions, bins of time and kernels' widths."""
+
+    def __init__(self, table: EmitterTable, n_frames: int, settings: DriftSettings) -> None:
+        self.settings = settings
+        self.first, self.n_frames, self.frame_N = int(table.frame.min()), n_frames, table.frame
+        self.n_bins = min(int(np.clip(len(table) // _ROWS_PER_BIN, _MIN_BINS, _MAX_BINS)), n_frames)
+        self.bin_N = (table.frame - self.first) * self.n_bins // n_frames
+        self.middle_K = self.first - 0.5 + (np.arange(self.n_bins) + 0.5) * n_frames / self.n_bins
+        self.place_N2 = np.column_stack((table.x_nm, table.y_nm))
+        self.z_N1 = table.z_nm[:, None]
+        self.tile_N = tiles_of(self.place_N2)
+        lateral_nm, axial_nm = _precisions(table)
+        self.lateral_nm, self.axial_nm = _KERNEL * lateral_nm, _KERNEL * axial_nm
+
+    def by_frame(self, value_K: np.ndarray) -> np.ndarray:
+        """Between the middles of the bins, (F,)."""
+        return np.interp(self.first + np.arange(self.n_frames), self.middle_K, value_K)
+
+    def lateral(self, report: Report) -> Curve:
+        """Drift in x and y, (K, 2) nm."""
+        found = coarse_drift(self.place_N2, self.frame_N, self.settings.max_drift_nm, part(report, 0, 2))
+        start_K2 = np.zeros((self.n_bins, 2))
+        if found is not None and np.ptp(found[1], axis=0).max() > self.lateral_nm * _LATERAL_LEVELS[0]:
+            start_K2 = np.column_stack(
+                [np.interp(self.middle_K, found[0], shift_G) for shift_G in found[1].T]
+            )
+        anywhere_N0 = np.empty((len(self.place_N2), 0))
+        widths_nm = [level * self.lateral_nm for level in _LATERAL_LEVELS]
+        return self._fine(self.place_N2, anywhere_N0, start_K2, widths_nm, part(report, 1, 2))
+
+    def axial(self, lateral: Curve, report: Report) -> Curve:
+        """Drift in z, (K, 1) nm, by pairs that are near each other in x and y too."""
+        beside_N2 = (self.place_N2 - lateral.drift_KA[self.bin_N]) / self.lateral_nm
+        widths_nm = [level * self.axial_nm for level in _AXIAL_LEVELS]
+        return self._fine(self.z_N1, beside_N2, np.zeros((self.n_bins, 1)), widths_nm, report)
+
+    def _fine(
+        self,
+        place_NA: np.ndarray,
+        beside_NB: np.ndarray,
+        start_KA: np.ndarray,
+        widths_nm: list[float],
+        report: Report,
+    ) -> Curve:
+        """Drift of places (nm) from a first estimate on, by kernels of one width after the other.
+
+        Pairs must be near each other in ``beside_NB`` too, which is in its kernel's widths and without drift.
+        """
+        found = zero = Curve(np.zeros_like(start_KA), np.full_like(start_KA, np.nan))
+        for number, width_nm in enumerate(widths_nm):
+            most = _PAIRS[int(number == len(widths_nm) - 1)]
+            rng = np.random.default_rng((self.settings.seed, number))
+            pairs = self._pairs(place_NA / width_nm, beside_NB, start_KA / width_nm, most, rng)
+            curve = best_curve(pairs, start_KA / width_nm, part(report, number, len(widths_nm)))
+            found = zero if curve is None else Curve(curve.drift_KA * width_nm, curve.error_KA * width_nm)
+            start_KA = found.drift_KA
+        return found
+
+    def _pairs(
+        self,
+        place_NA: np.ndarray,
+        beside_NB: np.ndarray,
+        drift_KA: np.ndarray,
+        most: int,
+        rng: np.random.Generator,
+    ) -> Pairs:
+        """Pairs that are near under a first estimate; all lengths are in kernel's widths."""
+        near_NX = np.column_stack((beside_NB, place_NA - drift_KA[self.bin_N]))
+        early_P, late_P = find_pairs(near_NX, self.bin_N, most, rng)
+        return Pairs(
+            n_bins=self.n_bins,
+            bins_2P=np.stack((self.bin_N[early_P], self.bin_N[late_P])),
+            difference_AP=np.ascontiguousarray((place_NA[late_P] - place_NA[early_P]).T),
+            weight_P=np.exp(-0.5 * ((beside_NB[late_P] - beside_NB[early_P]) ** 2).sum(axis=1)),
+            tile_P=self.tile_N[early_P],
         )
-    early_P, late_P, shift_P2 = _shifts(table, parts, settings)
-    drift_G2 = _solved(early_P, late_P, shift_P2, settings)
-    first, last = int(table.frame.min()), int(table.frame.max())
-    frame_F = np.clip(
-        np.arange(first, last + 1), middle_G[0], middle_G[-1]
-    )  # no extrapolation beyond the middles
-    kind: Literal["not-a-knot", "natural"] = "not-a-knot" if settings.segments > 3 else "natural"
-    drift_F2 = CubicSpline(middle_G, drift_G2, bc_type=kind)(frame_F)
-    drift_F2 -= drift_F2[table.frame - first].mean(axis=0)
-    return Drift(first, drift_F2[:, 0], drift_F2[:, 1])
 
 
-def _shifts(
-    table: EmitterTable, parts: list[np.ndarray], settings: DriftSettings
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shift (x, y) in nm of the later segment against the earlier, for all pairs."""
-    extent_nm = max(np.ptp(table.x_nm), np.ptp(table.y_nm)) + 2 * settings.max_drift_nm
-    pixel_nm = max(settings.pixel_nm, extent_nm / _MAX_SIDE_PX)
-    side = fft.next_fast_len(math.ceil(extent_nm / pixel_nm) + 1, real=True)
-    reach = max(1, min(math.ceil(settings.max_drift_nm / pixel_nm), side // 2 - 1))
-    x, y = (((c - c.min()) / pixel_nm).astype(np.int64) for c in (table.x_nm, table.y_nm))
-    spectra = []
-    for rows in parts:
-        counts = np.bincount(y[rows] * side + x[rows], minlength=side * side).reshape(side, side)
-        spectra.append(fft.rfft2(counts.astype(np.float32)))
-    early_P, late_P = np.triu_indices(len(parts), 1)
-    shift_P2 = np.empty((len(early_P), 2))
-    for p, (i, j) in enumerate(zip(early_P, late_P, strict=True)):
-        correlation_SS = fft.irfft2(spectra[j] * spectra[i].conj(), (side, side))
-        near = np.roll(correlation_SS, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
-        shift_P2[p] = (_peak(near) - reach) * pixel_nm
-    return early_P, late_P, shift_P2
-
-
-def _peak(correlation_SS: np.ndarray) -> np.ndarray:
-    """Where the highest peak lies, (x, y) px to a fraction: the mean under a Gaussian that is moved onto itself."""
-    smooth_SS: np.ndarray = gaussian_filter(correlation_SS, 1.0)
-    row, column = divmod(int(smooth_SS.argmax()), smooth_SS.shape[1])
-    reach = math.ceil(3 * _FIT_SIGMA_PX)
-    rows = np.arange(max(row - reach, 0), min(row + reach + 1, len(smooth_SS)))
-    columns = np.arange(max(column - reach, 0), min(column + reach + 1, smooth_SS.shape[1]))
-    patch = smooth_SS[np.ix_(rows, columns)]
-    patch = np.clip(patch - np.median(patch), 0, None)
-    y, x = float(row), float(column)
-    for _ in range(_FIT_ROUNDS):
-        weight = patch * np.exp(
-            -((rows[:, None] - y) ** 2 + (columns[None] - x) ** 2) / (2 * _FIT_SIGMA_PX**2)
-        )
-        total = max(weight.sum(), 1e-300)
-        y, x = float((weight.sum(axis=1) @ rows) / total), float((weight.sum(axis=0) @ columns) / total)
-    return np.array([x, y])
-
-
-def _solved(
-    early_P: np.ndarray, late_P: np.ndarray, shift_P2: np.ndarray, settings: DriftSettings
-) -> np.ndarray:
-    """Drift of each segment, (G, 2) nm, by least squares; pairs that disagree most are left out one by one."""
-    steps = settings.segments - 1
-    step = np.arange(steps)
-    design_PG = ((step >= early_P[:, None]) & (step < late_P[:, None])).astype(float)
-    keep = np.ones(len(early_P), bool)
-    while True:
-        solution_G2 = np.linalg.lstsq(design_PG[keep], shift_P2[keep], rcond=None)[0]
-        residual_P = np.where(keep, np.hypot(*(design_PG @ solution_G2 - shift_P2).T), 0)
-        worst = int(residual_P.argmax())
-        without = keep.copy()
-        without[worst] = False
-        if residual_P[worst] <= settings.outlier_nm or np.linalg.matrix_rank(design_PG[without]) < steps:
-            break
-        keep = without
-    if 2 * keep.sum() < len(keep):
-        raise EmitterError(
-            f"{np.sum(~keep)} of {len(keep)} pairs of segments disagree about the drift: the table shows no structure "
-            "that lasts, or give fewer segments"
-        )
-    if not keep.all():
-        log.info("%d of %d pairs of segments disagree and are left out", np.sum(~keep), len(keep))
-    if residual_P.max() > settings.outlier_nm:
-        log.warning("the segments' shifts disagree by up to %.0f nm: give fewer segments", residual_P.max())
-    return np.vstack((np.zeros((1, 2)), np.cumsum(solution_G2, axis=0)))
+def _precisions(table: EmitterTable) -> tuple[float, float]:
+    """Standard deviations in nm of a typical localization, laterally and axially."""
+    known = [column for column in (table.precision_x_nm, table.precision_y_nm) if column is not None]
+    if known and np.isfinite(known[0]).any():
+        lateral = float(np.nanmedian(np.concatenate(known)))
+    else:
+        try:
+            lateral = nena(table).precision_nm
+        except EmitterError:
+            lateral = _PRECISION_NM
+    lateral = float(np.clip(lateral, 2, 100))
+    z = table.precision_z_nm
+    axial = float(np.nanmedian(z)) if z is not None and np.isfinite(z).any() else _AXIAL_RATIO * lateral
+    return lateral, float(np.clip(axial, 5, 300))

@@ -5,6 +5,7 @@ Nieuwenhuizen et al., Nature Methods 10, 557 (2013). Shape suffixes: S pixels of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal.windows import tukey
 
 from emitter.core.errors import EmitterError, require
+from emitter.core.progress import Report, untold
 from emitter.core.table import EmitterTable
 
 THRESHOLD = 1 / 7
@@ -23,23 +25,36 @@ _SMOOTH = 5  # rings
 @dataclass(frozen=True)
 class RingCorrelation:
     """Correlation of each ring (averaged over splits), its spatial frequency (1/nm), and 1/frequency (nm) where it
-    falls below 1/7 first; NaN where it never does or begins below."""
+    falls below 1/7 first; NaN where it never does or begins below.
+
+    ``spread_nm`` is the standard deviation of that over the splits, each by itself; infinite where one does not cross.
+    ``pixel_nm`` is the pixel that was taken.
+    """
 
     frequency_Q: np.ndarray = field(repr=False)
     correlation_Q: np.ndarray = field(repr=False)
     resolution_nm: float
+    spread_nm: float
+    pixel_nm: float
 
 
-def frc(table: EmitterTable, pixel_nm: float = 10.0, splits: int = 5, seed: int = 0) -> RingCorrelation:
+def frc(
+    table: EmitterTable,
+    pixel_nm: float = 10.0,
+    splits: int = 5,
+    seed: int = 0,
+    report: Report = untold,
+) -> RingCorrelation:
     """The Fourier ring correlation of a table.
 
-    Blinks that are not linked, and drift, change it: blinks over blocks of frames make it too good.
+    Blinks that are not linked, and drift, change it: ``doubts.py`` says when.
 
     Args:
         table: the emitters.
         pixel_nm: pixel of the images: the finest resolution is twice that. Made larger for large fields.
         splits: random splits into halves, over which the correlation is averaged.
         seed: of the splits.
+        report: is told the share of the work that is done.
 
     Raises:
         EmitterError: fewer than 100 localizations, or all of them in one place or in one frame.
@@ -51,18 +66,28 @@ def frc(table: EmitterTable, pixel_nm: float = 10.0, splits: int = 5, seed: int 
     if extent_nm < 20 * pixel_nm:
         raise EmitterError(f"all localizations lie within {extent_nm:.0f} nm: give a smaller pixel_nm")
     pixel_nm = max(pixel_nm, extent_nm / _MAX_SIDE_PX)
-    order = np.argsort(table.frame, kind="stable")
-    block_N = np.empty(len(table), np.int64)
-    starts = np.searchsorted(table.frame[order], table.frame[order])  # a frame is never cut
-    block_N[order] = starts * _BLOCKS // len(table)
+    block_N = blocks(table)
     curves = []
     for split in range(splits):
         half = np.random.default_rng((seed, split)).permutation(_BLOCKS) < _BLOCKS // 2
         first_SS, second_SS = (_image(table, half[block_N] == side, pixel_nm) for side in (True, False))
         curves.append(ring_correlation(first_SS, second_SS))
+        report((split + 1) / splits)
     correlation_Q = np.mean(curves, axis=0)
     frequency_Q = np.arange(len(correlation_Q)) / (first_SS.shape[0] * pixel_nm)
-    return RingCorrelation(frequency_Q, correlation_Q, _crossing(frequency_Q, correlation_Q))
+    found_nm = [_crossing(frequency_Q, curve_Q) for curve_Q in curves]
+    spread_nm = math.inf if np.isnan(found_nm).any() else float(np.std(found_nm))
+    return RingCorrelation(
+        frequency_Q, correlation_Q, _crossing(frequency_Q, correlation_Q), spread_nm, pixel_nm
+    )
+
+
+def blocks(table: EmitterTable) -> np.ndarray:
+    """Which block of successive frames each row is in, (N,): about as many rows in each, and no frame is cut."""
+    order = np.argsort(table.frame, kind="stable")
+    block_N = np.empty(len(table), np.int64)
+    block_N[order] = np.searchsorted(table.frame[order], table.frame[order]) * _BLOCKS // len(table)
+    return block_N
 
 
 def ring_correlation(first_SS: np.ndarray, second_SS: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ Endesfelder et al., Histochem. Cell Biol. 141, 629 (2014). Shape suffixes: N row
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import curve_fit
 from scipy.spatial import cKDTree
@@ -17,8 +19,16 @@ _MIN_DISTANCES = 200
 _MIN_SAME = 0.05  # share of distances that are of one emitter with itself: with fewer the width is arbitrary
 
 
-def nena(table: EmitterTable, max_distance_nm: float = 200.0) -> float:
-    """Standard deviation of x and of y, nm, from emitters that are seen in two frames in a row.
+@dataclass(frozen=True)
+class Nena:
+    """Standard deviation of x and of y, nm, and its standard error."""
+
+    precision_nm: float
+    error_nm: float
+
+
+def nena(table: EmitterTable, max_distance_nm: float = 200.0) -> Nena:
+    """The precision, from emitters that are seen in two frames in a row.
 
     Raises:
         EmitterError: fewer than 200 localizations have a neighbour in the next frame, the model does not fit, or it
@@ -37,7 +47,7 @@ def nena(table: EmitterTable, max_distance_nm: float = 200.0) -> float:
     )  # where the Rayleigh part is highest
     far = max_distance_nm
     try:
-        fit, _ = curve_fit(
+        fit, covariance = curve_fit(
             _density,
             middle_B,
             density_B,
@@ -54,18 +64,24 @@ def nena(table: EmitterTable, max_distance_nm: float = 200.0) -> float:
             "hardly any emitter is seen again in the next frame, so NeNA has nothing to measure: give a table that is "
             "not linked yet"
         )
-    return sigma
+    # the fit does not know how few distances its bins hold: a Rayleigh distribution's width from so many samples
+    counted = sigma / np.sqrt(4 * same * len(distance_D))
+    return Nena(sigma, float(np.hypot(np.sqrt(covariance[0, 0]), counted)))
 
 
 def next_frame_distances(table: EmitterTable, max_distance_nm: float) -> np.ndarray:
     """Lateral distance (nm) to the nearest localization of the next frame, (D,), where one is near enough."""
+    distance_N = distances_to_frame(table, table.frame + 1, max_distance_nm)
+    return distance_N[np.isfinite(distance_N)]
+
+
+def distances_to_frame(table: EmitterTable, frame_N: np.ndarray, max_distance_nm: float) -> np.ndarray:
+    """Lateral distance (nm) of each row to the nearest of a frame given for it, (N,); inf where none is near."""
     # frames far apart as a third length: a neighbour is then always in the frame asked for
     apart = 3 * max_distance_nm
-    place_N3 = np.column_stack((table.x_nm, table.y_nm, table.frame * apart))
-    ahead_N3 = place_N3 + np.array([0, 0, apart])
-    found_N, _ = cKDTree(place_N3).query(ahead_N3, distance_upper_bound=max_distance_nm)
-    distance_N = np.asarray(found_N)
-    return distance_N[np.isfinite(distance_N)]
+    tree = cKDTree(np.column_stack((table.x_nm, table.y_nm, table.frame * apart)))
+    asked_N3 = np.column_stack((table.x_nm, table.y_nm, frame_N * apart))
+    return np.asarray(tree.query(asked_N3, distance_upper_bound=max_distance_nm)[0])
 
 
 def _density(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from emitter.analysis.drift import Drift, DriftSettings, estimate_drift
-from emitter.app.table_settings import TableSettings
+from emitter.app.progress import progress
+from emitter.app.table_settings import TableToTableSettings
+from emitter.core.errors import EmitterError
+from emitter.core.table import EmitterTable
+from emitter.io.drift_csv import read_drift, write_drift
 from emitter.io.files import prepare_output, replacing
 from emitter.io.tables import write_table
 from emitter.plots.drift import plot_drift
@@ -18,13 +22,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(TableSettings):
+class Settings(TableToTableSettings):
     """What conf/drift.yaml says; its comments explain every key."""
 
-    segments: int = 10
-    pixel_nm: float = 20.0
+    apply: Path | None = None
+    axial: bool = True
     max_drift_nm: float = 1000.0
-    outlier_nm: float = 30.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,26 +37,54 @@ class Settings(TableSettings):
     @property
     def drift(self) -> DriftSettings:
         """How drift is estimated."""
-        return DriftSettings(self.segments, self.pixel_nm, self.max_drift_nm, self.outlier_nm)
+        return DriftSettings(self.max_drift_nm, self.axial, self.seed)
 
 
 def run(settings: Settings) -> Drift:
-    """Write the corrected table and, beside it, the drift as csv and PNG; the drift is returned too.
+    """Write the corrected table and, unless a drift is given, its drift beside it as csv and PNG, which is returned.
 
     Raises:
-        EmitterError: a table that cannot be read or is too small, or an output that cannot be written.
+        EmitterError: a table or a drift that cannot be read, a table that is too small, or an output that cannot be
+            written.
     """
     path = prepare_output(settings.output)
+    table, acquisition = settings.read()
+    if settings.apply is not None:
+        drift = _given(settings.apply, table)
+        write_table(path, drift.corrected(table), acquisition=acquisition)
+        log.info("wrote %s, without the drift of %s", path, settings.apply)
+        return drift
     csv_path, png_path = (path.with_name(f"{path.stem}_drift{ending}") for ending in (".csv", ".png"))
-    table = settings.read()
-    drift = estimate_drift(table, settings.drift)
-    write_table(path, drift.corrected(table))
-    frame_F = drift.first_frame + np.arange(len(drift.x_nm_F))
-    with replacing(csv_path) as temporary:
-        columns = {"frame": frame_F, "drift_x_nm": drift.x_nm_F, "drift_y_nm": drift.y_nm_F}
-        pd.DataFrame(columns).to_csv(temporary, index=False, float_format="%.3f")
+    with progress("drift") as report:
+        drift = estimate_drift(table, settings.drift, report)
+    write_table(path, drift.corrected(table), acquisition=acquisition)
+    write_drift(csv_path, drift.first_frame, drift.columns())
     with replacing(png_path) as temporary:
-        plot_drift(frame_F, drift.x_nm_F, drift.y_nm_F, temporary)
-    log.info("drift over %.0f nm in x, %.0f nm in y", np.ptp(drift.x_nm_F), np.ptp(drift.y_nm_F))
+        errors_nm_F = dict(zip(drift.columns(), drift.error_nm_FA.T, strict=True))
+        plot_drift(drift.frames, drift.columns(), errors_nm_F, temporary)
+    for name, nm_F in drift.columns().items():
+        if nm_F.any():
+            span, error = np.ptp(nm_F), drift.errors_nm()[name]
+            log.info(
+                "drift in %s spans %.1f nm, standard error %.1f nm", name.removesuffix("_nm"), span, error
+            )
     log.info("wrote %s, %s and %s", path, csv_path, png_path)
     return drift
+
+
+def _given(path: Path, table: EmitterTable) -> Drift:
+    """A drift that was written before, of another table of the same frames."""
+    first, nm_F = read_drift(path)
+    drift_FA = np.column_stack(list(nm_F.values()))
+    outside = (table.frame < first) | (table.frame >= first + len(drift_FA))
+    if outside.all():
+        raise EmitterError(
+            f"{path} is of the frames {first} to {first + len(drift_FA) - 1}, none of which the table has: give the "
+            "drift of the same movie's frames"
+        )
+    if outside.any():
+        log.warning(
+            "%d of %d localizations lie outside of the frames of %s: they have its first or last drift",
+            *(np.count_nonzero(outside), len(table), path),
+        )
+    return Drift(first, drift_FA, np.full_like(drift_FA, np.nan))

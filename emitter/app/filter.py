@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emitter.analysis.filtering import filtered
-from emitter.app.table_settings import TableSettings
+from emitter.app.table_settings import TableToTableSettings
 from emitter.core.errors import require
 from emitter.core.table import EmitterTable
 from emitter.io.files import prepare_output
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(TableSettings):
+class Settings(TableToTableSettings):
     """What conf/filter.yaml says; its comments explain every key."""
 
     where: str
@@ -37,9 +37,9 @@ def run(settings: Settings) -> EmitterTable:
         EmitterError: a table that cannot be read, an expression that is not one, or an output that cannot be written.
     """
     path = prepare_output(settings.output)
-    table = settings.read()
+    table, acquisition = settings.read()
     kept = filtered(table, settings.where)
-    write_table(path, kept)
+    write_table(path, kept, acquisition=acquisition)
     unknown = [
         name for name, column in table.columns().items() if name in settings.where and np.isnan(column).all()
     ]

@@ -42,6 +42,15 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+def commented_settings(program: str) -> str:
+    """The settings of a program's own file with their comments, for its --help."""
+    text = (conf_dir() / f"{program}.yaml").read_text(encoding="utf-8")
+    return text.partition("  - _self_\n")[2].partition("\nhydra:\n")[0].strip().replace("$", "$$")
+
+
+OmegaConf.register_new_resolver("commented_settings", commented_settings, replace=True)
+
+
 def log_handler() -> logging.Handler:
     """Log messages in colour above the progress bars on a terminal, as plain lines elsewhere."""
     console = get_console()

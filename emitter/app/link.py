@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 
 from emitter.analysis.linking import LinkSettings, linked
-from emitter.app.table_settings import TableSettings
+from emitter.app.progress import progress
+from emitter.app.table_settings import TableToTableSettings
 from emitter.core.table import EmitterTable
 from emitter.io.files import prepare_output
 from emitter.io.tables import write_table
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(TableSettings):
+class Settings(TableToTableSettings):
     """What conf/link.yaml says; its comments explain every key."""
 
     max_distance_nm: float = 50.0
@@ -39,9 +40,10 @@ def run(settings: Settings) -> EmitterTable:
         EmitterError: a table that cannot be read, far too many neighbours, or an output that cannot be written.
     """
     path = prepare_output(settings.output)
-    table = settings.read()
-    merged = linked(table, settings.link)
-    write_table(path, merged)
+    table, acquisition = settings.read()
+    with progress("link"):
+        merged = linked(table, settings.link)
+    write_table(path, merged, acquisition=acquisition)
     log.info("%d localizations became %d rows, %.3g each", len(table), len(merged), len(table) / len(merged))
     log.info("wrote %s", path)
     return merged

@@ -1,25 +1,31 @@
-"""render.py: a table as a super-resolved image, PNG to look at or 32-bit TIFF to measure in."""
+"""render.py: a table as a super-resolved image, PNG to look at or 32-bit TIFF to measure in, also as a stack over z."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tifffile
 
+from emitter.app.progress import progress
 from emitter.app.table_settings import TableSettings
 from emitter.core.errors import EmitterError, require
+from emitter.core.progress import Report, part
 from emitter.core.table import EmitterTable
 from emitter.io.files import prepare_output, replacing
-from emitter.plots.superres import MAX_SIDE_PX, SuperResImage
+from emitter.io.imagej import write_imagej
+from emitter.plots.superres import SuperResImage
 
 log = logging.getLogger(__name__)
 
 _ENDINGS = (".png", ".tif", ".tiff")
-_MAX_TIFF_SIDE_PX = 16_000  # 1 GB
+_MAX_TIFF_PIXELS = 256_000_000  # 1 GB
+_BLOCK = 50_000  # localizations between two moves of the progress bar
+Region = tuple[float, float, float, float]  # x0, y0, x1, y1 in nm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +35,10 @@ class Settings(TableSettings):
     style: Literal["histogram", "gaussian"] = "histogram"
     sigma_nm: float | None = None
     pixel_nm: float = 10.0
-    region_nm: tuple[float, float, float, float] | None = None
+    region_nm: Region | None = None
     z_colour: bool = True
     z_range_nm: tuple[float, float] | None = None
+    z_step_nm: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,17 +59,25 @@ class Settings(TableSettings):
         require(x0 < x1 and y0 < y1, f"region_nm is {self.region_nm}: give [x0,y0,x1,y1] in nm, growing")
         low, high = self.z_range_nm or (0, 1)
         require(low < high, f"z_range_nm is {self.z_range_nm}: give [lowest,highest] in nm")
+        require(
+            self.z_step_nm is None or self.z_step_nm > 0,
+            f"z_step_nm is {self.z_step_nm}: give the height of a slice in nm, above 0, or null for no stack",
+        )
+        require(
+            self.z_step_nm is None or self.output.suffix.lower() != ".png",
+            "z_step_nm makes a stack and output is a PNG: give a name that ends with .tif",
+        )
 
 
-def run(settings: Settings) -> SuperResImage:
-    """Write the image, which is returned too.
+def run(settings: Settings) -> np.ndarray:
+    """Write the image; the localizations per pixel are returned, (H, W), or of a stack over z (Z, H, W), float32.
 
     Raises:
         EmitterError: a table that cannot be read, without rows in the region or, for Gaussians, without precision; a
             TIFF that would not fit in the memory; or an output that cannot be written.
     """
     path = prepare_output(settings.output)
-    table = settings.read()
+    table, _ = settings.read()
     region_nm = settings.region_nm or _bounds(table, settings.pixel_nm)
     inside = _inside(table, region_nm)
     if not len(inside):
@@ -70,56 +85,105 @@ def run(settings: Settings) -> SuperResImage:
             f"no localization lies in region_nm {list(region_nm)}: x is from {_range(table.x_nm)}, "
             f"y from {_range(table.y_nm)}"
         )
-    tiff = path.suffix.lower() != ".png"
-    image = _image(inside, region_nm, settings, tiff)
-    with replacing(path) as temporary:
-        if tiff:
-            # ImageJ's convention: pixels per unit in the tags of the resolution, the unit in the description
-            per_um = (1000 / image.pixel_nm, 1000 / image.pixel_nm)
-            tifffile.imwrite(
-                temporary, image.counts(), imagej=True, resolution=per_um, metadata={"unit": "um"}
-            )
-        else:
-            image.save(temporary)
+    if settings.sigma_nm is not None:
+        width = np.full(len(inside), settings.sigma_nm)
+        inside = inside.with_columns(precision_x_nm=width, precision_y_nm=width)
+    write = _write_png if path.suffix.lower() == ".png" else _write_tiff
+    counts, pixel_nm = write(path, inside, region_nm, settings)
     log.info(
         "%d of %d localizations, x from %g to %g, y from %g to %g nm, pixels of %.4g nm",
-        *(len(inside), len(table), region_nm[0], region_nm[2], region_nm[1], region_nm[3], image.pixel_nm),
+        *(len(inside), len(table), region_nm[0], region_nm[2], region_nm[1], region_nm[3], pixel_nm),
     )
     log.info("wrote %s", path)
-    return image
+    return counts
 
 
-def _image(
-    table: EmitterTable, region_nm: tuple[float, float, float, float], settings: Settings, tiff: bool
-) -> SuperResImage:
-    field_nm = (region_nm[2] - region_nm[0], region_nm[3] - region_nm[1])
-    if tiff and max(field_nm) > _MAX_TIFF_SIDE_PX * settings.pixel_nm:
+def _write_png(
+    path: Path, table: EmitterTable, region_nm: Region, settings: Settings
+) -> tuple[np.ndarray, float]:
+    """Localizations per pixel, and the pixel in nm."""
+    z_range_nm = (settings.z_range_nm or _z_range(table)) if settings.z_colour else None
+    if z_range_nm is not None:
+        _require_z(table, "give z_colour=false")
+    image = SuperResImage(_field(region_nm), settings.pixel_nm, z_range_nm, settings.style, region_nm[:2])
+    with progress("render") as report:
+        _add(image, table, report)
+    with replacing(path) as temporary:
+        image.save(temporary)
+    return image.counts(), image.pixel_nm
+
+
+def _write_tiff(
+    path: Path, table: EmitterTable, region_nm: Region, settings: Settings
+) -> tuple[np.ndarray, float]:
+    """Localizations per pixel, and the pixel in nm."""
+    pixel_nm, step_nm, field_nm = settings.pixel_nm, settings.z_step_nm, _field(region_nm)
+    low_nm, slices = 0.0, [table]
+    if step_nm is not None:
+        _require_z(table, "give z_step_nm=null")
+        low_nm, slices = _slices(table, step_nm, settings.z_range_nm)
+    width, height = (math.ceil(side / pixel_nm - 1e-9) for side in field_nm)
+    pixels = len(slices) * height * width
+    if pixels > _MAX_TIFF_PIXELS:
         raise EmitterError(
-            f"the image would be {max(field_nm) / settings.pixel_nm:.0f} pixels wide or high, more than "
-            f"{_MAX_TIFF_SIDE_PX}: give a larger pixel_nm or a part of it, region_nm=[x0,y0,x1,y1]"
+            f"the image would have {pixels / 1e6:.0f} million pixels, more than {_MAX_TIFF_PIXELS / 1e6:.0f}: give a "
+            "larger pixel_nm or z_step_nm, or a part of it, region_nm=[x0,y0,x1,y1]"
         )
-    if settings.sigma_nm is not None:
-        width = np.full(len(table), settings.sigma_nm)
-        table = table.with_columns(precision_x_nm=width, precision_y_nm=width)
-    z_range_nm = None if tiff or not settings.z_colour else settings.z_range_nm or _z_range(table)
-    if z_range_nm is not None and np.isnan(table.z_nm).any():
-        raise EmitterError("some rows of the table have no z to colour them by: give z_colour=false")
-    side = _MAX_TIFF_SIDE_PX if tiff else MAX_SIDE_PX
-    image = SuperResImage(
-        field_nm, settings.pixel_nm, z_range_nm, settings.style, (region_nm[0], region_nm[1]), side
+    counts_ZHW = np.empty((len(slices), height, width), np.float32)
+    with progress("render") as report:
+        for number, rows in enumerate(slices):
+            image = SuperResImage(
+                field_nm, pixel_nm, None, settings.style, region_nm[:2], max_side_px=max(width, height)
+            )
+            _add(image, rows, part(report, number, len(slices)))
+            counts_ZHW[number] = image.counts()
+    if step_nm is None:
+        write_imagej(path, counts_ZHW[0], (pixel_nm, pixel_nm), region_nm[:2])
+        return counts_ZHW[0], pixel_nm
+    write_imagej(path, counts_ZHW, (pixel_nm, pixel_nm, step_nm), (*region_nm[:2], low_nm))
+    log.info(
+        "%d slices of %g nm, z from %g to %g nm", len(slices), step_nm, low_nm, low_nm + len(slices) * step_nm
     )
-    image.add(table)
-    return image
+    return counts_ZHW, pixel_nm
 
 
-def _bounds(table: EmitterTable, pixel_nm: float) -> tuple[float, float, float, float]:
+def _add(image: SuperResImage, table: EmitterTable, report: Report) -> None:
+    for start in range(0, len(table), _BLOCK):
+        image.add(table.select(np.arange(start, min(start + _BLOCK, len(table)))))
+        report(min(1.0, (start + _BLOCK) / len(table)))
+
+
+def _slices(
+    table: EmitterTable, step_nm: float, z_range_nm: tuple[float, float] | None
+) -> tuple[float, list[EmitterTable]]:
+    """Lowest z, and the rows of each slice from there on; those of no slice are left out."""
+    low, high = z_range_nm or (math.floor(table.z_nm.min() / step_nm) * step_nm, table.z_nm.max())
+    n = math.ceil((high - low) / step_nm) if z_range_nm else math.floor((high - low) / step_nm) + 1
+    slice_N = np.floor((table.z_nm - low) / step_nm).astype(np.int64)
+    order = np.argsort(slice_N, kind="stable")
+    edges = np.searchsorted(slice_N[order], np.arange(n + 1))
+    return low, [table.select(order[a:b]) for a, b in itertools.pairwise(edges)]
+
+
+def _require_z(table: EmitterTable, otherwise: str) -> None:
+    unknown = np.count_nonzero(np.isnan(table.z_nm))
+    if unknown:
+        raise EmitterError(f"{unknown} of {len(table)} rows of the table have no z: {otherwise}")
+
+
+def _field(region_nm: Region) -> tuple[float, float]:
+    """Width and height."""
+    return region_nm[2] - region_nm[0], region_nm[3] - region_nm[1]
+
+
+def _bounds(table: EmitterTable, pixel_nm: float) -> Region:
     """The smallest region of whole pixels, counted from the camera image's corner, that holds every localization."""
     x0, y0 = (math.floor(column.min() / pixel_nm) * pixel_nm for column in (table.x_nm, table.y_nm))
     x1, y1 = ((math.floor(column.max() / pixel_nm) + 1) * pixel_nm for column in (table.x_nm, table.y_nm))
     return x0, y0, x1, y1
 
 
-def _inside(table: EmitterTable, region_nm: tuple[float, float, float, float]) -> EmitterTable:
+def _inside(table: EmitterTable, region_nm: Region) -> EmitterTable:
     x0, y0, x1, y1 = region_nm
     return table.select((table.x_nm >= x0) & (table.x_nm < x1) & (table.y_nm >= y0) & (table.y_nm < y1))
 

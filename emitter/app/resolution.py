@@ -7,8 +7,10 @@ import logging
 import math
 from dataclasses import dataclass
 
+from emitter.analysis.doubts import frc_doubts, nena_doubts
 from emitter.analysis.frc import frc
-from emitter.analysis.nena import nena
+from emitter.analysis.nena import Nena, nena
+from emitter.app.progress import progress
 from emitter.app.table_settings import TableSettings
 from emitter.core.errors import EmitterError, require
 from emitter.io.files import prepare_output, replacing
@@ -30,35 +32,51 @@ class Settings(TableSettings):
         require(self.splits >= 1, f"splits is {self.splits}: give 1 or more")
 
 
-def run(settings: Settings) -> dict[str, float | list[float] | None]:
-    """Write both figures and the curve as json, which are returned too; a figure that cannot be had is null.
+def run(settings: Settings) -> dict[str, float | list[float] | list[str] | None]:
+    """Write both figures, why they may be wrong, and the curve as json, which are returned too.
+
+    A figure that cannot be had is null.
 
     Raises:
         EmitterError: a table that cannot be read or is too small for FRC, or an output that cannot be written.
     """
     path = prepare_output(settings.output)
-    table = settings.read()
-    curve = frc(table, settings.pixel_nm, settings.splits, settings.seed)
-    found = None if math.isnan(curve.resolution_nm) else curve.resolution_nm
-    if found is None:
-        log.warning(
-            "the ring correlation does not cross 1/7: give another pixel_nm, or there are too few rows"
+    table, _ = settings.read()
+    with progress("FRC") as report:
+        curve = frc(table, settings.pixel_nm, settings.splits, settings.seed, report)
+    doubts = frc_doubts(table, curve)
+    if not math.isnan(curve.resolution_nm):
+        log.info(
+            "FRC resolution %.1f nm (threshold 1/7, pixels of %.3g nm)", curve.resolution_nm, curve.pixel_nm
         )
-    else:
-        log.info("FRC resolution %.1f nm (threshold 1/7)", found)
+    precision: Nena | None = None
     try:
         precision = nena(table)
-        log.info("NeNA precision %.2f nm (standard deviation of x and of y)", precision)
+        doubts += nena_doubts(precision)
+        log.info(
+            "NeNA precision %.2f ± %.2g nm (standard deviation of x and of y)",
+            *(precision.precision_nm, precision.error_nm),
+        )
     except EmitterError as error:
-        precision = None
-        log.warning("no NeNA precision: %s", error)
-    report = {
-        "frc_resolution_nm": found,
-        "nena_precision_nm": precision,
+        doubts.append(f"no NeNA precision: {error}")
+    for doubt in doubts:
+        log.warning(doubt)
+    result = {
+        "frc_resolution_nm": _or_null(curve.resolution_nm),
+        "frc_spread_nm": _or_null(curve.spread_nm),
+        "frc_pixel_nm": curve.pixel_nm,
+        "nena_precision_nm": precision and precision.precision_nm,
+        "nena_error_nm": precision and precision.error_nm,
+        "warnings": doubts,
         "frequency_per_nm": curve.frequency_Q.tolist(),
         "correlation": curve.correlation_Q.tolist(),
     }
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(report))
+        temporary.write_text(json.dumps(result))
     log.info("wrote %s", path)
-    return report
+    return result
+
+
+def _or_null(value: float) -> float | None:
+    """json has neither NaN nor infinity."""
+    return value if math.isfinite(value) else None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from emitter.core.errors import EmitterError
+from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
-from emitter.io.tables import read_table
+from emitter.io.acquisition import Acquisition
+from emitter.io.tables import format_of, read_table_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +28,26 @@ class TableSettings:
         """The pixel size, when it is given."""
         return None if self.pixel_size_nm is None else PixelSize.of(self.pixel_size_nm)
 
-    def read(self) -> EmitterTable:
-        """The table's rows.
+    def read(self) -> tuple[EmitterTable, Acquisition]:
+        """The table's rows, and what it tells of its movie.
 
         Raises:
             EmitterError: it cannot be read, or has no rows.
         """
-        table = read_table(self.localizations, self.pixel_size)
+        table, acquisition = read_table_of(self.localizations, self.pixel_size)
         if not len(table):
             raise EmitterError(f"table {self.localizations} has no rows: give one with localizations")
-        return table
+        return table, acquisition
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableToTableSettings(TableSettings):
+    """A table and an output that is a table too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        format_of(self.output, csv="emitter")  # an ending that is not written is told before any work
+        require(
+            self.output.expanduser().resolve() != self.localizations.expanduser().resolve(),
+            f"output is the table itself, '{self.localizations}': give another name",
+        )

@@ -156,8 +156,9 @@ def _extent(
     rows, columns = acquisition.frame_size_px or (max(1, int(np.ceil(extent))) for extent in seen)
     if acquisition.frame_size_px is None or acquisition.n_frames is None:
         log.warning(
-            "%s: taken from the last emitters, %s: give the movie's with frame_size_px= and n_frames=",
+            "%s: %s, %s: give the movie's with frame_size_px= and n_frames=",
             path.with_suffix(".yaml"),
+            "taken from the last emitters" if len(table) else "no emitters to tell the movie's extent",
             f"{rows} × {columns} pixels and {acquisition.n_frames or n_frames} frames",
         )
     return rows, columns, acquisition.n_frames or n_frames

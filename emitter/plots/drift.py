@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from emitter.plots.style import BLUE, GREEN, ORANGE, panels
+
+_COLOURS = {"x_nm": BLUE, "y_nm": ORANGE, "z_nm": GREEN}
 
 
-def plot_drift(frame_F: np.ndarray, x_nm_F: np.ndarray, y_nm_F: np.ndarray, path: Path) -> None:
-    """Write a PNG with x and y (nm) over frames."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.plot(frame_F, x_nm_F, label="x")
-    axes.plot(frame_F, y_nm_F, label="y")
-    axes.set(xlabel="frame", ylabel="drift (nm)")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110, format="png")
+def plot_drift(
+    frame_F: np.ndarray,
+    drift_nm_F: Mapping[str, np.ndarray],
+    error_nm_F: Mapping[str, np.ndarray],
+    path: Path,
+) -> None:
+    """Write a PNG with the drift along ``x_nm``, ``y_nm`` and, where it is there, ``z_nm`` over frames.
+
+    A band around each is its standard error.
+    """
+    with panels(path, 1, height_in=4.5) as axes:
+        for name, nm_F in drift_nm_F.items():
+            axes[0, 0].plot(frame_F, nm_F, color=_COLOURS[name], label=name.removesuffix("_nm"))
+            low, high = nm_F - error_nm_F[name], nm_F + error_nm_F[name]
+            axes[0, 0].fill_between(frame_F, low, high, color=_COLOURS[name], alpha=0.25, lw=0)
+        axes[0, 0].set(xlabel="frame", ylabel="drift (nm)")
+        axes[0, 0].legend()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from emitter.analysis.doubts import frc_doubts, nena_doubts, shared_blinks
 from emitter.analysis.frc import frc, ring_correlation
-from emitter.analysis.nena import nena, next_frame_distances
+from emitter.analysis.nena import Nena, nena, next_frame_distances
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 
@@ -44,7 +45,21 @@ def test_nena_recovers_the_precision(sigma: float) -> None:
     at = np.repeat(np.arange(n), life)
     frame = rng.integers(0, 500, n)[at] + np.tile(np.arange(life), n)
     x, y = (rng.uniform(0, 8000, n)[at] + rng.normal(0, sigma, len(at)) for _ in range(2))
-    assert nena(EmitterTable.of(frame, x_nm=x, y_nm=y)) == pytest.approx(sigma, rel=0.05)
+    found = nena(EmitterTable.of(frame, x_nm=x, y_nm=y))
+    assert found.precision_nm == pytest.approx(sigma, rel=0.05)
+    assert found.error_nm < 0.05 * sigma and nena_doubts(found) == []
+
+
+def test_nenas_standard_error_is_its_scatter() -> None:
+    found = []
+    for seed in range(30):
+        rng = np.random.default_rng((7, seed))
+        at = np.repeat(np.arange(150), 3)
+        frame = rng.integers(0, 500, 150)[at] + np.tile(np.arange(3), 150)
+        x, y = (rng.uniform(0, 8000, 150)[at] + rng.normal(0, 10, len(at)) for _ in range(2))
+        found.append(nena(EmitterTable.of(frame, x_nm=x, y_nm=y)))
+    scatter = np.std([one.precision_nm for one in found])
+    assert np.mean([one.error_nm for one in found]) == pytest.approx(scatter, rel=0.4)
 
 
 def test_distances_are_to_the_next_frame() -> None:
@@ -64,3 +79,48 @@ def test_tables_that_say_nothing_are_refused() -> None:
     )
     with pytest.raises(EmitterError, match="hardly any emitter is seen again"):
         nena(other)
+
+
+def blinking(n: int, n_frames: int, life: int, seed: int = 0) -> EmitterTable:
+    """Blinks of so many frames, of points on a line across 3 µm, precision 10 nm."""
+    rng = np.random.default_rng(seed)
+    at = np.repeat(np.arange(n), life)
+    frame = rng.integers(0, n_frames - life + 1, n)[at] + np.tile(np.arange(life), n)
+    along = rng.integers(0, 100, n) * 30.0
+    x, y = along[at] + rng.normal(0, 10, len(at)), 0.7 * along[at] + rng.normal(0, 10, len(at))
+    return EmitterTable.of(frame, x_nm=x, y_nm=y).sorted()
+
+
+def test_a_linked_table_of_many_localizations_is_not_doubted() -> None:
+    table = blinking(6000, 3000, life=1)
+    assert frc_doubts(table, frc(table)) == []
+
+
+def test_too_few_localizations_are_said() -> None:
+    rng = np.random.default_rng(3)
+    noise = EmitterTable.of(
+        rng.integers(0, 200, 400), x_nm=rng.uniform(0, 3e3, 400), y_nm=rng.uniform(0, 3e3, 400)
+    )
+    doubts = [*frc_doubts(noise, frc(noise)), *frc_doubts(few := blinking(130, 500, life=1), frc(few))]
+    assert len(doubts) == 2
+    assert "nothing finer than the shape of the field in 400 localizations" in doubts[0]
+    assert "130 localizations are too few" in doubts[1]
+
+
+def test_a_pixel_that_is_too_large_is_said() -> None:
+    table = blinking(6000, 3000, life=1)
+    (doubt,) = frc_doubts(table, frc(table, pixel_nm=40))
+    assert "FRC stays above 1/7 down to 80 nm: give a smaller pixel_nm" in doubt
+
+
+def test_blinks_that_both_halves_share_are_said() -> None:
+    short, long = blinking(2000, 200, life=3), blinking(2000, 20_000, life=3)
+    assert shared_blinks(long) < 0.01
+    # two of three localizations go on, half of these into another of the 100 blocks of two frames
+    assert shared_blinks(short) == pytest.approx(1 / 3, abs=0.06)
+    assert any("blinks that both halves share" in doubt for doubt in frc_doubts(short, frc(short)))
+
+
+def test_an_uncertain_nena_is_said() -> None:
+    (doubt,) = nena_doubts(Nena(10.0, 3.0))
+    assert doubt.startswith("NeNA is uncertain by 3 nm")

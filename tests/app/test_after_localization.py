@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,11 @@ import tifffile
 
 from emitter.app import drift, link, render, resolution
 from emitter.app import filter as filter_program
-from emitter.core.errors import EmitterError
+from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
-from emitter.io.tables import read_table, write_table
+from emitter.core.units import PixelSize
+from emitter.io.acquisition import Acquisition
+from emitter.io.tables import read_table, read_table_of, write_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -55,6 +58,29 @@ def test_a_wrong_expression_leaves_no_file(locs: Path) -> None:
     assert [path.name for path in locs.parent.iterdir()] == ["locs.csv"]
 
 
+def test_what_a_table_tells_of_its_movie_is_handed_on(locs: Path) -> None:
+    movie = Acquisition(PixelSize.of(110), (30, 40), 70)
+    write_table(locs.parent / "a.hdf5", read_table(locs), acquisition=movie)
+    for name, program, more in (
+        ("kept", filter_program, {"where": "photons > 500"}),
+        ("linked", link, {}),
+        ("corrected", drift, {}),
+    ):
+        output = locs.parent / f"{name}.hdf5"
+        program.run(program.Settings(localizations=locs.parent / "a.hdf5", output=output, **more))
+        assert read_table_of(output)[1] == movie
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("locs.csv", "output is the table itself"), ("a.mat", "SMAP's tables are read only")],
+)
+def test_an_output_that_cannot_be_is_told_before_any_work(locs: Path, output: str, message: str) -> None:
+    for settings in (link.Settings, drift.Settings):
+        with pytest.raises(SettingsError, match=message):
+            settings(localizations=locs, output=locs.parent / output)
+
+
 def test_render_writes_the_counts_and_the_pixel_size(locs: Path) -> None:
     table = read_table(locs)
     for style in ("histogram", "gaussian"):
@@ -76,13 +102,58 @@ def test_render_writes_the_counts_and_the_pixel_size(locs: Path) -> None:
 def test_render_draws_a_region_as_png(locs: Path, z_colour: bool) -> None:
     output = locs.parent / "image.png"
     region = (100.0, 200.0, 1100.0, 1200.0)
-    image = render.run(
+    counts = render.run(
         render.Settings(localizations=locs, output=output, region_nm=region, z_colour=z_colour)
     )
     table = read_table(locs)
     inside = (table.x_nm >= 100) & (table.x_nm < 1100) & (table.y_nm >= 200) & (table.y_nm < 1200)
-    assert image.counts().shape == (100, 100) and image.counts().sum() == inside.sum()
+    assert counts.shape == (100, 100) and counts.sum() == inside.sum()
     assert output.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("style", ["histogram", "gaussian"])
+def test_a_stack_over_z_is_read_back_with_its_voxels_and_its_origin(
+    locs: Path, style: Literal["histogram", "gaussian"]
+) -> None:
+    output = locs.parent / "stack.tif"
+    render.run(render.Settings(localizations=locs, output=output, pixel_nm=20, z_step_nm=50, style=style))
+    with tifffile.TiffFile(output) as file:
+        stack, axes, meta = file.asarray(), file.series[0].axes, file.imagej_metadata
+        n, d = file.pages[0].tags["YResolution"].value
+    assert meta is not None and axes == "ZYX" and stack.dtype == np.float32
+    assert meta["unit"] == "um" and meta["spacing"] == pytest.approx(0.05) and n / d == pytest.approx(50)
+    table, origin = read_table(locs), [-meta[f"{axis}origin"] for axis in "zyx"]
+    edges = [
+        (first + np.arange(size + 1)) * voxel
+        for first, size, voxel in zip(origin, stack.shape, (50, 20, 20), strict=True)
+    ]
+    expected = np.histogramdd((table.z_nm, table.y_nm, table.x_nm), edges)[0]
+    assert expected.sum() == 400
+    if style == "histogram":
+        np.testing.assert_array_equal(stack, expected)
+    else:  # the Gaussians blur within their slice
+        np.testing.assert_allclose(stack.sum(axis=(1, 2)), expected.sum(axis=(1, 2)), rtol=0.1)
+
+
+def test_a_stack_of_a_range_holds_what_lies_in_it(locs: Path) -> None:
+    settings = render.Settings(
+        localizations=locs, output=locs.parent / "a.tif", z_step_nm=30, z_range_nm=(-100, 50)
+    )
+    stack, z = render.run(settings), read_table(locs).z_nm
+    assert stack.shape[0] == 5 and stack.sum() == np.sum((z >= -100) & (z < 50))
+
+
+def test_a_stack_needs_z_and_a_tiff(locs: Path) -> None:
+    with pytest.raises(SettingsError, match=r"give a name that ends with .tif"):
+        render.Settings(localizations=locs, output=locs.parent / "a.png", z_step_nm=50)
+    flat = read_table(locs).with_columns(z_nm=np.full(400, np.nan))
+    write_table(locs.parent / "flat.csv", flat)
+    settings = render.Settings(
+        localizations=locs.parent / "flat.csv", output=locs.parent / "a.tif", z_step_nm=50
+    )
+    with pytest.raises(EmitterError, match="400 of 400 rows of the table have no z: give z_step_nm=null"):
+        render.run(settings)
+    assert not settings.output.exists()
 
 
 def test_a_region_without_localizations_is_named(locs: Path) -> None:
@@ -106,15 +177,60 @@ def test_resolution_says_what_cannot_be_had(locs: Path, caplog) -> None:
     output = locs.parent / "resolution.json"
     resolution.run(resolution.Settings(localizations=locs, output=output))
     report = json.loads(output.read_text())
-    assert report["nena_precision_nm"] is None and "NeNA" in caplog.text
+    assert report["nena_precision_nm"] is None
+    frc_says, nena_says = report["warnings"]
+    assert "in 400 localizations" in frc_says and "no NeNA precision" in nena_says
+    assert frc_says in caplog.text and nena_says in caplog.text
     assert report["correlation"][0] == pytest.approx(1, abs=0.05)
     assert report["frequency_per_nm"][-1] == pytest.approx(1 / 20, rel=0.02)  # Nyquist of 10 nm
 
 
-def test_drift_is_written_beside_the_table(locs: Path) -> None:
-    output = locs.parent / "corrected.csv"
-    drift.run(drift.Settings(localizations=locs, output=output, segments=3))
-    by_frame = pd.read_csv(locs.parent / "corrected_drift.csv", index_col="frame")
-    moved = read_table(locs).x_nm - read_table(output).x_nm
-    np.testing.assert_allclose(moved, by_frame.drift_x_nm[read_table(locs).frame], atol=1e-3)
-    assert (locs.parent / "corrected_drift.png").read_bytes().startswith(b"\x89PNG")
+@pytest.fixture
+def drifting(tmp_path: Path) -> Path:
+    """Sites that are seen again and again, while all of them drift by 200 nm in x over 400 frames."""
+    rng = np.random.default_rng(5)
+    frame = np.sort(rng.integers(10, 410, 2500))
+    site = rng.uniform(500, 2500, (40, 2))[rng.integers(0, 40, 2500)] + rng.normal(0, 10, (2500, 2))
+    write_table(
+        tmp_path / "drifting.csv", EmitterTable.of(frame, x_nm=site[:, 0] + frame / 2, y_nm=site[:, 1])
+    )
+    return tmp_path / "drifting.csv"
+
+
+def test_drift_is_written_beside_the_table(drifting: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = drifting.parent / "corrected.csv"
+    with caplog.at_level("INFO"):
+        drift.run(drift.Settings(localizations=drifting, output=output))
+    assert "drift in x spans 20" in caplog.text or "drift in x spans 19" in caplog.text
+    by_frame = pd.read_csv(drifting.parent / "corrected_drift.csv", index_col="frame")
+    assert by_frame.index[[0, -1]].tolist() == [10, 409]
+    assert np.polyfit(by_frame.index, by_frame.drift_x_nm, 1)[0] == pytest.approx(0.5, rel=0.03)
+    table = read_table(drifting)
+    moved = table.x_nm - read_table(output).x_nm
+    np.testing.assert_allclose(moved, by_frame.drift_x_nm[table.frame], atol=2e-3)
+    assert (drifting.parent / "corrected_drift.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_drift_that_was_written_is_taken_off_another_table(locs: Path, caplog) -> None:
+    given, output = locs.parent / "first_drift.csv", locs.parent / "second.csv"
+    given.write_text("frame,drift_x_nm,drift_y_nm\n10,0,5\n20,10,5\n")  # the frames between are interpolated
+    drift.run(drift.Settings(localizations=locs, output=output, apply=given))
+    table, corrected = read_table(locs), read_table(output)
+    np.testing.assert_allclose(table.x_nm - corrected.x_nm, np.clip(table.frame - 10, 0, 10), atol=1e-3)
+    np.testing.assert_allclose(table.y_nm - corrected.y_nm, 5, atol=1e-3)
+    outside = np.sum((table.frame < 10) | (table.frame > 20))
+    assert f"{outside} of 400 localizations lie outside of the frames" in caplog.text
+    assert not (locs.parent / "second_drift.csv").exists()
+
+
+def test_a_drift_of_other_frames_or_no_drift_is_refused(locs: Path) -> None:
+    given, output = locs.parent / "first_drift.csv", locs.parent / "second.csv"
+    settings = drift.Settings(localizations=locs, output=output, apply=given)
+    for text, message in (
+        ("frame,drift_x_nm,drift_y_nm\n500,0,5\n501,10,5\n", "frames 500 to 501, none of which"),
+        ("x,y\n1,2\n", "is no drift: give a csv"),
+    ):
+        given.write_text(text)
+        with pytest.raises(EmitterError, match=message):
+            drift.run(settings)
+    assert not output.exists()

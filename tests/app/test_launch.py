@@ -256,3 +256,9 @@ def test_free_text_reaches_the_settings_as_it_is_typed(value: str) -> None:
     parser = OverridesParser.create()
     assert parser.parse_override(launch_module.as_text(f"where={value}")).value() == value
     assert launch_module.as_text(f"name={value}") == f"name={value}"
+
+
+def test_help_lists_a_programs_settings_with_their_comments() -> None:
+    text = launch_module.commented_settings("drift")
+    assert text.startswith("localizations: ???") and "hydra:" not in text
+    assert "max_drift_nm: 1000       # farther shifts in x and y are not looked for" in text

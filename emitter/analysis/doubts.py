@@ -1,0 +1,83 @@
+"""Whether a resolution can be trusted, in sentences. Shape suffix: N rows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from emitter.analysis.frc import THRESHOLD, RingCorrelation, blocks
+from emitter.analysis.nena import Nena, distances_to_frame
+from emitter.core.table import EmitterTable
+
+_SPREAD = 0.1  # of the figure itself: what more varies is not known
+_FIELD_RINGS = 8  # coarser than this part of the field is its outline, which points at random have too
+_MIN_PIXELS = 2.5  # 2 are the finest that an image shows
+_SHARED = 0.05  # of the localizations: with 25 % FRC came out a fifth too fine, with 5 % by 3 %
+_SAME_NM = 50.0  # within it, two of successive frames are one blink
+_FINEST_RINGS = 5
+
+
+def frc_doubts(table: EmitterTable, curve: RingCorrelation) -> list[str]:
+    """Why the FRC resolution of a table is not to be trusted, one sentence each; none where nothing speaks so."""
+    found, finest_nm, rows = curve.resolution_nm, 2 * curve.pixel_nm, len(table)
+    field_nm = 1 / curve.frequency_Q[1]
+    doubts = []
+    if math.isnan(found) and curve.correlation_Q[-_FINEST_RINGS:].mean() > THRESHOLD:
+        doubts.append(
+            f"FRC stays above 1/7 down to {finest_nm:.3g} nm: give a smaller pixel_nm, or link the blinks first"
+        )
+    elif math.isnan(found) or found > field_nm / _FIELD_RINGS:
+        doubts.append(
+            f"FRC finds nothing finer than the shape of the field in {rows} localizations: give more, or take drift "
+            "off first (drift.py)"
+        )
+    elif curve.spread_nm > _SPREAD * found:
+        doubts.append(
+            f"FRC varies by more than {_SPREAD:.0%} from split to split: {rows} localizations are too few, give more"
+        )
+    if found < _MIN_PIXELS * curve.pixel_nm:
+        doubts.append(
+            f"FRC at {found:.3g} nm is near the image's finest, {finest_nm:.3g} nm: give a smaller pixel_nm, or a part "
+            "of a large field"
+        )
+    shared = shared_blinks(table)
+    if shared > _SHARED:
+        doubts.append(
+            f"FRC comes out too fine, as {shared:.0%} of the localizations are of blinks that both halves share: link "
+            "them first (link.py)"
+        )
+    return doubts
+
+
+def nena_doubts(found: Nena) -> list[str]:
+    """Why a NeNA precision is not to be trusted."""
+    if found.error_nm <= _SPREAD * found.precision_nm:
+        return []
+    return [
+        f"NeNA is uncertain by {found.error_nm:.2g} nm: too few emitters are seen in two frames in a row, give more "
+        "localizations or a table that is not linked"
+    ]
+
+
+def shared_blinks(table: EmitterTable) -> float:
+    """Share of the localizations whose blink goes on in the next frame and there in another block of FRC's.
+
+    What lies there by chance is taken off: as much as in the frame half the movie later.
+    """
+    first, n_frames = int(table.frame.min()), int(np.ptp(table.frame)) + 1
+    block_N = blocks(table)
+    by_frame_F = np.full(n_frames + 1, -1)
+    by_frame_F[table.frame - first] = block_N
+    next_N = by_frame_F[table.frame - first + 1]
+    border_N = (next_N >= 0) & (next_N != block_N)
+    later_N = first + (table.frame - first + n_frames // 2) % n_frames
+    border, on, by_chance = (
+        float(np.mean(border_N & near_N))
+        for near_N in (
+            np.ones(len(table), bool),
+            np.isfinite(distances_to_frame(table, table.frame + 1, _SAME_NM)),
+            np.isfinite(distances_to_frame(table, later_N, _SAME_NM)),
+        )
+    )
+    return (on - by_chance) / (1 - by_chance / border) if by_chance < border else 0.0
