@@ -14,6 +14,7 @@ from emitter.inference.survey.blinking import covariances, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled
 from emitter.inference.survey.shot_noise import Priors, fit_priors, kernel_power, smoothed
+from emitter.inference.survey.spot_shape import KnownShape
 from emitter.inference.survey.spots import Spots, find_spots
 from emitter.simulation.camera import Camera
 
@@ -51,7 +52,7 @@ class Survey:
         return elongation is not None and bool(elongation > ELONGATED + OVERLAPPED * covered)
 
 
-def survey(sampled: Sampled, camera: Camera) -> Survey:
+def survey(sampled: Sampled, camera: Camera, known: KnownShape | None = None) -> Survey:
     """Look at a movie's frames.
 
     Args:
@@ -72,7 +73,7 @@ def survey(sampled: Sampled, camera: Camera) -> Survey:
     for _ in range(2):  # background and lifetime lean on each other
         light = max(float(flat_THW.mean()) - level, 0.0)
         lifetime = lifetime_of(covariance_K, (noise + excess * light) * kernel_power(_SCALE_PX))
-        priors = fit_priors(flat_THW, excess, camera.em_gain is not None, noise, lifetime)
+        priors = fit_priors(flat_THW, excess, camera.em_gain is not None, noise, lifetime, known)
         if abs(priors.background - level) < 0.1 * np.sqrt(noise):
             break
         level = priors.background
