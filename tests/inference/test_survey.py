@@ -12,6 +12,7 @@ from emitter.inference.survey.blinking import fractions, lag_shape, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled, planned_runs, sample_frames
 from emitter.inference.survey.shot_noise import Histogram, Priors
+from emitter.inference.survey.spot_shape import FreeShape
 from emitter.inference.survey.spots import find_spots
 from emitter.inference.survey.suggestions import training_density
 from emitter.inference.survey.survey import Survey, survey
@@ -156,7 +157,7 @@ def test_model_of_the_pixels_is_their_distribution() -> None:
     counts, density = simulated(IDEAL, 1.5, lifetime=None)
     frames = counts.astype(np.float32)
     histogram = Histogram.of(frames, 2.0, 1.0, False, 40.0)
-    expected = histogram.model(Priors(density * 0.01, 3000.0, 1000.0, 40.0, 40.0, 1.3, 0.0, 0.0), None)
+    expected = histogram.model(Priors(density * 0.01, 3000.0, 1000.0, 40.0, 40.0, FreeShape(1.3, 0.0)), None)
     assert expected.sum() == pytest.approx(histogram.counts_G.sum(), rel=0.01)
     many = histogram.counts_G > 2000
     assert np.abs(expected / histogram.counts_G - 1)[many].mean() < 0.1

@@ -15,7 +15,8 @@ Shape suffixes: V values, F frequencies, A photons of an emitter, S shares of it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len
@@ -31,11 +32,13 @@ _MODEL_ERROR = 0.03  # of the model's own probabilities: real spots are not quit
 _FLUX_NODES = ndtri((np.arange(9) + 0.5) / 9)
 _FLUX_NODES /= _FLUX_NODES.std()
 _USUAL_CV = 0.4  # spread of the photons to begin with
-_SHAPES = (FreeShape(1.3, 0.3, 0.05), FreeShape(1.0, 1.5, 0.05), FreeShape(1.9, 0.5, 0.05))
-# of the fit: background and its noise, density, photons and their spread, and of a free shape its four numbers
-_STEPS = (0.2, 0.2, 0.3, 0.3, 0.3, 0.2, 0.3, 0.1, 0.2)
-_LOWEST = (-30, -2, -8, -4, -2.2, -1.2, -1.5, -0.05, -0.7)
-_HIGHEST = (30, 2, 5, 4, 1.0, 1.2, 3, 0.7, 0.7)
+_FREE_SHAPES = (FreeShape(1.3, 0.3, 0.05), FreeShape(1.0, 1.5, 0.05), FreeShape(1.9, 0.5, 0.05))
+_KNOWN_PARTS = ((0.0, 1.0), (0.3, 0.7))
+_MIN_PART = 0.1  # of a known PSF's depths
+# scale, lowest and highest of what is fitted: background and its noise, density, photons and their spread;
+_COMMON = ((0.2, -30, 30), (0.2, -2, 2), (0.3, -8, 5), (0.3, -4, 4), (0.3, -2.2, 1.0))
+_FREE = ((0.2, -1.2, 1.2), (0.3, -1.5, 3), (0.1, -0.05, 0.7), (0.2, -0.7, 0.7))  # and of a shape its four numbers,
+_KNOWN = ((0.1, -0.7, 0.7), (0.1, -0.7, 0.7))  # or the depths of a known one
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ class Histogram:
         """Expected counts of the groups, (G,)."""
         levy_V = -np.diff(self._pixels_above(priors, lifetime_frames))
         # einsum and not @: a product this small is slower, not faster, on several threads
-        log_phi = np.einsum("fv,v->f", self.table_FV, levy_V) + 1j * self.t_F * (priors.background - self.start - self.step / 2)
+        log_phi = np.einsum("fv,v->f", self.table_FV, levy_V)
+        log_phi += 1j * self.t_F * (priors.background - self.start - self.step / 2)
         log_phi -= self.t_F**2 * priors.noise_variance * self.kernel_power / 2
         log_phi -= 1j * self.t_F**3 * priors.noise_variance * self.skew / 6
         bin_F = np.sinc(self.t_F * self.step / (2 * np.pi))
@@ -199,15 +203,18 @@ def fit_priors(
     """
     histograms = [Histogram.of(frames_THW, scale, excess, amplified, noise_variance) for scale in SCALES_PX]
     best: tuple[float, Priors] | None = None
-    for shape in _SHAPES if known is None else (known,):
+    shapes: Sequence[FreeShape | KnownShape] = _FREE_SHAPES
+    if known is not None:
+        shapes = [replace(known, low=low, high=high) for low, high in _KNOWN_PARTS[: len(known.width_Z)]]
+    scale, lowest, highest = zip(*_COMMON, *(_FREE if known is None else _KNOWN), strict=True)
+    for shape in shapes:
         start = _first_guess(frames_THW, noise_variance, shape, lifetime_frames)
-        n = 5 if known is not None else 9
         fit = least_squares(
             _misfits,
-            np.zeros(n),
-            x_scale=_STEPS[:n],
+            np.zeros(len(scale)),
+            x_scale=scale,
             args=(start, histograms, lifetime_frames),
-            bounds=(_LOWEST[:n], _HIGHEST[:n]),
+            bounds=(lowest, highest),
             max_nfev=60,
         )
         if best is None or fit.cost < best[0]:
@@ -221,16 +228,19 @@ def _misfits(
 ) -> np.ndarray:
     priors = _moved(start, x)
     parts = [histogram.residuals(priors, lifetime_frames) for histogram in histograms]
-    # what emitters usually are, of the weight of a few groups: a spread of 0.4, one width, no halo
+    # what emitters usually are, of the weight of a few groups: a spread of 0.4, one width, no halo, all
+    # depths of a known PSF
     usual = [x[4] / 0.5, x[1] / 0.1]
     if isinstance(priors.shape, FreeShape):
         usual += [priors.shape.defocus, priors.shape.halo_share / 0.3, x[8] / 0.3]
+    else:
+        usual += [priors.shape.low, 1 - priors.shape.high]
     return np.concatenate((*parts, np.array(usual)))
 
 
 def _moved(start: Priors, x: np.ndarray, misfit: float = 0.0) -> Priors:
     flux_mean = start.flux_mean * np.exp(x[3])
-    shape = start.shape
+    shape: FreeShape | KnownShape = start.shape
     if isinstance(shape, FreeShape):
         shape = FreeShape(
             float(shape.sigma_px * np.exp(x[5])),
@@ -238,6 +248,9 @@ def _moved(start: Priors, x: np.ndarray, misfit: float = 0.0) -> Priors:
             float(shape.halo_share + x[7]),
             float(shape.halo_times * np.exp(x[8])),
         )
+    else:
+        low = float(np.clip(shape.low + x[5], 0, 1 - _MIN_PART))
+        shape = replace(shape, low=low, high=float(np.clip(shape.high + x[6], low + _MIN_PART, 1)))
     return Priors(
         density_px=float(start.density_px * np.exp(x[2])),
         flux_mean=float(flux_mean),

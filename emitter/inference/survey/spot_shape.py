@@ -1,11 +1,13 @@
 """How many pixels a spot gives more than a share of its photons: all that the pixels' distribution knows of a PSF.
 
-Shape suffixes: N patches, S shares, Z depths, K points of a profile.
+Shape suffixes: N patches, S shares, P patch side, Z depths, K points of a
+profile.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ _LOG_SHARES = np.linspace(np.log(1e-6), 0.0, 280)
 _DEPTH_NODES = (np.arange(5) + 0.5) / 5
 _FOCUS = 0.4  # foci of an astigmatic PSF at ± this share of the depth that is seen
 _PROFILE = np.r_[0.0, np.geomspace(1e-2, 16.0, 90)]
-_N_DEPTHS, _N_PHASES = 16, 3
+_N_DEPTHS, _N_PHASES = 24, 3
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,13 @@ class FreeShape:
 
     @property
     def width_px(self) -> float:
-        """Mean √(σx σy) over the depths that are seen; of a 2D PSF its σ."""
+        """Mean over the depths of the σ of the Gaussian that is as peaked (Σ h² = 1/(4π σ²)); a halo counts in it."""
         x_Z, y_Z = self.variances_px2()
-        return float(((x_Z * y_Z) ** 0.25).mean())
+        core_Z, halo, share = np.sqrt(x_Z * y_Z), (self.halo_times * self.sigma_px) ** 2, self.halo_share
+        peaked_Z = (
+            (1 - share) ** 2 / core_Z + 4 * share * (1 - share) / (core_Z + halo) + share**2 / halo
+        )
+        return float((peaked_Z**-0.5).mean())
 
     def variances_px2(self) -> tuple[np.ndarray, np.ndarray]:
         """σx² and σy² at depths spread evenly over those that are seen, (Z,) each."""
@@ -71,35 +77,69 @@ class FreeShape:
         return total_S / len(core_Z)
 
 
+@dataclass(frozen=True)
 class KnownShape:
-    """Of a PSF, at depths spread evenly over a range."""
+    """Of a PSF, at depths spread evenly over a part of its range: from ``low`` to ``high``, 0 and 1 for all of it.
 
-    def __init__(self, psf: PSF, z_range_nm: tuple[float, float]) -> None:
+    ``pixels_SZ``: as ``pixels_above`` says, by kernel and for each of the depths that cover the PSF's range;
+    ``width_Z``: σ in pixels of the Gaussian that is as peaked there (Σ h² = 1/(4π σ²)).
+    """
+
+    z_range_nm: tuple[float, float]
+    pixels_SZ: dict[float, np.ndarray] = field(repr=False)
+    width_Z: np.ndarray = field(repr=False)
+    low: float = 0.0
+    high: float = 1.0
+
+    @classmethod
+    def of(cls, psf: PSF, z_range_nm: tuple[float, float], scales_px: Sequence[float]) -> KnownShape:
+        """Of the PSF's depths within ``z_range_nm``, under each of the kernels."""
         low, high = z_range_nm
-        z_nm = torch.tensor(low + (high - low) * (np.arange(_N_DEPTHS) + 0.5) / _N_DEPTHS)
-        phase_px = torch.tensor((np.arange(_N_PHASES) + 0.5) / _N_PHASES - 0.5)
-        z_N, y_N, x_N = (
-            one.flatten().float() for one in torch.meshgrid(z_nm, phase_px, phase_px, indexing="ij")
-        )
-        self._patch_NPP = psf.patches(x_N, y_N, z_N).numpy()
-        self._known: dict[float, np.ndarray] = {}
+        n = _N_DEPTHS if high > low else 1
+        z_nm = low + (high - low) * (torch.arange(n) + 0.5) / n
+        phase_px = (torch.arange(_N_PHASES) + 0.5) / _N_PHASES - 0.5
+        z_N, y_N, x_N = (one.flatten() for one in torch.meshgrid(z_nm, phase_px, phase_px, indexing="ij"))
+        patch_NPP = psf.patches(x_N, y_N, z_N).numpy()
+        tables = {scale_px: _pixels_above(patch_NPP, scale_px, n) for scale_px in scales_px}
+        return cls(z_range_nm, tables, widths_px(patch_NPP).reshape(n, -1).mean(axis=1))
+
+    @property
+    def seen_nm(self) -> tuple[float, float]:
+        """The depths that are seen."""
+        bottom, top = self.z_range_nm
+        return bottom + self.low * (top - bottom), bottom + self.high * (top - bottom)
 
     @property
     def width_px(self) -> float:
-        """Mean over the depths of the σ of the Gaussian that is as peaked (Σ h² = 1/(4π σx σy))."""
-        share_NPP = self._patch_NPP / self._patch_NPP.sum(axis=(1, 2), keepdims=True)
-        variance_N = 1 / (4 * np.pi * (share_NPP**2).sum(axis=(1, 2))) - PIXEL_VARIANCE
-        return float(np.sqrt(np.maximum(variance_N, 0.01)).mean())
+        """Mean over the depths that are seen."""
+        return float(self.width_Z @ self._weights_Z())
 
     def pixels_above(self, scale_px: float) -> np.ndarray:
         """As ``FreeShape.pixels_above``."""
-        if scale_px not in self._known:
-            edge = int(3 * scale_px) + 1
-            padded = np.pad(self._patch_NPP, ((0, 0), (edge, edge), (edge, edge)))
-            value = np.sort(gaussian_filter(padded, (0, scale_px, scale_px), truncate=3.0).ravel())
-            above = len(value) - np.searchsorted(value, np.exp(_LOG_SHARES))
-            self._known[scale_px] = above / len(padded)
-        return self._known[scale_px]
+        return np.asarray(self.pixels_SZ[scale_px] @ self._weights_Z())
+
+    def _weights_Z(self) -> np.ndarray:
+        """Share of the emitters in each of the depths' cells."""
+        edge = np.linspace(0, 1, len(self.width_Z) + 1)
+        inside = np.minimum(edge[1:], self.high) - np.maximum(edge[:-1], self.low)
+        return np.asarray(np.maximum(inside, 0) / np.maximum(inside, 0).sum())
+
+
+def widths_px(patch_NPP: np.ndarray) -> np.ndarray:
+    """σ of the Gaussian that is as peaked as each patch, (N,)."""
+    share_NPP = patch_NPP / patch_NPP.sum(axis=(1, 2), keepdims=True)
+    variance_N = 1 / (4 * np.pi * (share_NPP**2).sum(axis=(1, 2))) - PIXEL_VARIANCE
+    return np.asarray(np.sqrt(np.maximum(variance_N, 0.01)))
+
+
+def _pixels_above(patch_NPP: np.ndarray, scale_px: float, n_depths: int) -> np.ndarray:
+    """(S, Z); patches of one depth after those of another."""
+    edge = int(3 * scale_px) + 1
+    padded = np.pad(patch_NPP, ((0, 0), (edge, edge), (edge, edge)))
+    smooth = gaussian_filter(padded, (0, scale_px, scale_px), truncate=3.0).reshape(n_depths, -1)
+    shares = np.exp(_LOG_SHARES)
+    columns = [len(one) - np.searchsorted(np.sort(one), shares) for one in smooth]
+    return np.stack(columns, axis=1) / (len(patch_NPP) / n_depths)
 
 
 def at_shares(pixels_S: np.ndarray, log_share: np.ndarray) -> np.ndarray:
