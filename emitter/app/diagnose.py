@@ -19,13 +19,17 @@ from emitter.app.schema import to_plain
 from emitter.core.errors import require
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.inference.survey.frames import Sampled, sample_frames
-from emitter.inference.survey.shot_noise import SCALES_PX, Histogram
+from emitter.inference.survey.shot_noise import Histogram
+from emitter.inference.survey.spot_shape import SCALES_PX, KnownShape
 from emitter.inference.survey.suggestions import number, simulation_overrides, training_density
 from emitter.inference.survey.survey import Survey, survey
 from emitter.inference.survey.verdicts import CameraCheck, Verdict, adu_per_photon, check_camera, check_fit
 from emitter.io.files import prepare_output, replacing
 from emitter.io.movies import open_movie
 from emitter.plots.diagnosis import DiagnosisData, plot_diagnosis
+from emitter.psf import build
+from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
+from emitter.psf.spline import SplineSettings
 from emitter.simulation.camera import Camera, CameraSettings
 
 log = logging.getLogger(__name__)
@@ -41,6 +45,7 @@ class Settings:
     camera: CameraSettings
     movie: str
     checkpoint: Path | None = None
+    psf: GaussianSettings | AstigmaticSettings | SplineSettings | None = None
     output: Path | None = None
     frame_size_px: tuple[int, int] | None = None
 
@@ -48,6 +53,10 @@ class Settings:
         require(
             self.frame_size_px is None or min(self.frame_size_px) >= 1,
             f"frame_size_px is {self.frame_size_px}: give [rows, columns] of the .dax movie's frames",
+        )
+        require(
+            self.checkpoint is None or self.psf is None,
+            "psf and checkpoint are both given: leave psf out, the checkpoint has its own",
         )
 
 
@@ -77,8 +86,8 @@ def run(settings: Settings) -> Diagnosis:
             movie, camera, lambda done, total: bar.update(task, completed=done, total=total)
         )
         task = bar.add_task("estimating", total=None)
-        found = survey(sampled, camera)
-    diagnosis = diagnose(found, camera, settings.camera, bundle)
+        found = survey(sampled, camera, _known_shape(settings, camera, bundle))
+    diagnosis = diagnose(found, camera, settings.camera, bundle, settings.psf)
     _show(diagnosis, settings)
     if figure is not None:
         with replacing(figure) as temporary:
@@ -89,21 +98,27 @@ def run(settings: Settings) -> Diagnosis:
     return diagnosis
 
 
+def _known_shape(settings: Settings, camera: Camera, bundle: Bundle | None) -> KnownShape | None:
+    if bundle is not None:
+        return KnownShape.of(bundle.psf, bundle.simulation.z_range_nm)
+    return None if settings.psf is None else KnownShape.of(build(settings.psf, camera.pixel_size))
+
+
 def diagnose(
-    found: Survey, camera: Camera, settings: CameraSettings, bundle: Bundle | None = None
+    found: Survey,
+    camera: Camera,
+    settings: CameraSettings,
+    bundle: Bundle | None = None,
+    psf: GaussianSettings | AstigmaticSettings | SplineSettings | None = None,
 ) -> Diagnosis:
-    """Everything that is said of a survey; ``settings`` are those that ``train.py`` would be given."""
+    """Everything that is said of a survey; the settings are those that ``train.py`` would be given."""
     check = check_camera(found.transfer, camera)
     off_photons = check.baseline_off_adu / adu_per_photon(camera)
-    sigma_nm = None
-    if not found.is_3d:
-        sigma_nm = found.priors.width_px * math.sqrt(camera.pixel_size.x_nm * camera.pixel_size.y_nm)
-    overrides: list[str] = []
+    overrides = simulation_overrides(found, off_photons)
     if bundle is None:
-        overrides = [*_camera_overrides(settings, check)]
-    overrides += simulation_overrides(found, off_photons, sigma_nm)
+        overrides = [*camera_overrides(settings, check), *overrides, *psf_overrides(found, camera, psf)]
     fit = () if bundle is None else check_fit(found, bundle)
-    return Diagnosis(found, check, tuple(_prior_verdicts(found, off_photons)), fit, tuple(overrides))
+    return Diagnosis(found, check, tuple(prior_verdicts(found, off_photons)), fit, tuple(overrides))
 
 
 def _camera_overrides(settings: CameraSettings, check: CameraCheck) -> list[str]:

@@ -25,19 +25,18 @@ from scipy.optimize import least_squares
 from scipy.special import ndtri
 
 from emitter.inference.survey.blinking import fractions
-from emitter.inference.survey.spot_shape import FreeShape, KnownShape, at_shares
+from emitter.inference.survey.spot_shape import SCALES_PX, FreeShape, KnownShape, at_shares
 
-SCALES_PX = (1.0, 2.0, 3.5)  # kernels' standard deviations
 _MODEL_ERROR = 0.03  # of the model's own probabilities: real spots are not quite Gaussian
 _FLUX_NODES = ndtri((np.arange(9) + 0.5) / 9)
 _FLUX_NODES /= _FLUX_NODES.std()
 _USUAL_CV = 0.4  # spread of the photons to begin with
-_FREE_SHAPES = (FreeShape(1.3, 0.3, 0.05), FreeShape(1.0, 1.5, 0.05), FreeShape(1.9, 0.5, 0.05))
+_FREE_SHAPES = (FreeShape(1.3, 0.3, 0.05), FreeShape(1.0, 1.5, 0.05), FreeShape(1.3, 1.5, 0.4, 3.5))
 _KNOWN_PARTS = ((0.0, 1.0), (0.3, 0.7))
 _MIN_PART = 0.1  # of a known PSF's depths
 # scale, lowest and highest of what is fitted: background and its noise, density, photons and their spread;
 _COMMON = ((0.2, -30, 30), (0.2, -2, 2), (0.3, -8, 5), (0.3, -4, 4), (0.3, -2.2, 1.0))
-_FREE = ((0.2, -1.2, 1.2), (0.3, -1.5, 3), (0.1, -0.05, 0.7), (0.2, -0.7, 0.7))  # and of a shape its four numbers,
+_FREE = ((0.2, -1.2, 1.2), (0.3, -1.5, 3), (0.1, -0.4, 0.85), (0.2, -0.7, 0.7))  # and of a shape its four numbers,
 _KNOWN = ((0.1, -0.7, 0.7), (0.1, -0.7, 0.7))  # or the depths of a known one
 
 
@@ -245,7 +244,7 @@ def _moved(start: Priors, x: np.ndarray, misfit: float = 0.0) -> Priors:
         shape = FreeShape(
             float(shape.sigma_px * np.exp(x[5])),
             float(max(shape.defocus + x[6], 0.0)),
-            float(shape.halo_share + x[7]),
+            float(np.clip(shape.halo_share + x[7], 0, 0.9)),
             float(shape.halo_times * np.exp(x[8])),
         )
     else:

@@ -6,7 +6,6 @@ profile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from emitter.psf.base import PSF
 
+SCALES_PX = (1.0, 2.0, 3.5)  # standard deviations of the kernels that frames are smoothed by
 PIXEL_VARIANCE = 1 / 12  # that integration over a pixel adds to a spot's
 _LOG_SHARES = np.linspace(np.log(1e-6), 0.0, 280)
 _DEPTH_NODES = (np.arange(5) + 0.5) / 5
@@ -92,16 +92,16 @@ class KnownShape:
     high: float = 1.0
 
     @classmethod
-    def of(cls, psf: PSF, z_range_nm: tuple[float, float], scales_px: Sequence[float]) -> KnownShape:
-        """Of the PSF's depths within ``z_range_nm``, under each of the kernels."""
-        low, high = z_range_nm
+    def of(cls, psf: PSF, z_range_nm: tuple[float, float] | None = None) -> KnownShape:
+        """Of a PSF, at the depths that are given or else at all of its own."""
+        low, high = z_range_nm or psf.z_range_nm
         n = _N_DEPTHS if high > low else 1
         z_nm = low + (high - low) * (torch.arange(n) + 0.5) / n
         phase_px = (torch.arange(_N_PHASES) + 0.5) / _N_PHASES - 0.5
         z_N, y_N, x_N = (one.flatten() for one in torch.meshgrid(z_nm, phase_px, phase_px, indexing="ij"))
         patch_NPP = psf.patches(x_N, y_N, z_N).numpy()
-        tables = {scale_px: _pixels_above(patch_NPP, scale_px, n) for scale_px in scales_px}
-        return cls(z_range_nm, tables, widths_px(patch_NPP).reshape(n, -1).mean(axis=1))
+        tables = {scale_px: _pixels_above(patch_NPP, scale_px, n) for scale_px in SCALES_PX}
+        return cls((low, high), tables, as_peaked_px(patch_NPP).reshape(n, -1).mean(axis=1))
 
     @property
     def seen_nm(self) -> tuple[float, float]:
@@ -125,7 +125,7 @@ class KnownShape:
         return np.asarray(np.maximum(inside, 0) / np.maximum(inside, 0).sum())
 
 
-def widths_px(patch_NPP: np.ndarray) -> np.ndarray:
+def as_peaked_px(patch_NPP: np.ndarray) -> np.ndarray:
     """σ of the Gaussian that is as peaked as each patch, (N,)."""
     share_NPP = patch_NPP / patch_NPP.sum(axis=(1, 2), keepdims=True)
     variance_N = 1 / (4 * np.pi * (share_NPP**2).sum(axis=(1, 2))) - PIXEL_VARIANCE

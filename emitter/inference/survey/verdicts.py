@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from emitter.inference.bundle import Bundle
 from emitter.inference.survey.camera_noise import PhotonTransfer
+from emitter.inference.survey.spot_shape import as_peaked_px
 from emitter.inference.survey.survey import Survey
 from emitter.psf.base import PSF
 from emitter.simulation.camera import Camera
 
 NOISE_RANGE = (0.77, 1.3)  # of the noise's variance against the settings'
 _QUANTIZATION_ADU2 = 1 / 12
-_PIXEL_VARIANCE = 1 / 12
 BACKGROUND_FACTOR = 1.5  # how far outside the trained range a value may lie without a word
 PHOTONS_FACTOR = 1.5
 DENSITY_FACTOR = 1.3  # only above: networks trained on crowded frames serve sparse ones
@@ -137,31 +136,17 @@ def widths_px(psf: PSF, z_range_nm: tuple[float, float]) -> tuple[float, float]:
     (Σ h² = 1/(4π σx σy))."""
     z_nm_N = torch.linspace(*z_range_nm, 21)
     zero_N = torch.zeros_like(z_nm_N)
-    patch_NPP = psf.patches(zero_N, zero_N, z_nm_N).numpy()
-    patch_NPP = patch_NPP / patch_NPP.sum(axis=(1, 2), keepdims=True)
-    variance_N = 1 / (4 * np.pi * (patch_NPP**2).sum(axis=(1, 2))) - _PIXEL_VARIANCE
-    width_N = np.sqrt(np.maximum(variance_N, 0.01))
+    width_N = as_peaked_px(psf.patches(zero_N, zero_N, z_nm_N).numpy())
     return float(width_N.min()), float(width_N.max())
 
 
 def check_fit(survey: Survey, bundle: Bundle) -> tuple[Verdict, ...]:
-    """Whether a network fits the movie, besides its camera (``check_camera``)."""
+    """Whether a network fits the movie, besides its camera (``check_camera``); the surest of a survey that was given
+    the shape of the bundle's PSF, ``KnownShape.of(bundle.psf, bundle.simulation.z_range_nm)``."""
     simulation, priors = bundle.simulation, survey.priors
     low_b, high_b = simulation.background
     flux = simulation.flux
     spread = flux.range if flux.distribution == "uniform" else (flux.mean - flux.std, flux.mean + flux.std)
-    pixel_nm = math.sqrt(bundle.pixel_size.x_nm * bundle.pixel_size.y_nm)
-    narrow, wide = widths_px(bundle.psf, simulation.z_range_nm)
-    width_verdict = _within(
-        "PSF width in pixels",
-        priors.width_px,
-        (narrow, wide),
-        WIDTH_FACTOR,
-        "px",
-        f"check the pixel size ({pixel_nm:.4g} nm in the checkpoint; a movie with this PSF and other pixels would have "
-        f"{pixel_nm * math.sqrt(narrow * wide) / max(priors.width_px, 1e-3):.3g} nm) and the "
-        "PSF, and train for this microscope",
-    )
     density = _within(
         "density",
         survey.density_per_um2,
@@ -188,8 +173,29 @@ def check_fit(survey: Survey, bundle: Bundle) -> tuple[Verdict, ...]:
             "check the camera's gain, or train with these photons (simulation.flux)",
         ),
         density,
-        width_verdict,
+        _psf_verdict(survey, bundle),
     )
+
+
+def _psf_verdict(survey: Survey, bundle: Bundle) -> Verdict:
+    width = survey.free.width_px
+    narrow, wide = widths_px(bundle.psf, bundle.simulation.z_range_nm)
+    known = f"{narrow:.3g}" if narrow == wide else f"{narrow:.3g} to {wide:.3g}"
+    seen = f"spots {width:.3g} px wide (σ); the checkpoint's are {known}"
+    as_wide = narrow / WIDTH_FACTOR <= width <= wide * WIDTH_FACTOR
+    if survey.is_3d and not bundle.is_3d:
+        advice = "the spots are elongated to both sides, as those of a 3D PSF, and this network knows no depth: train one in 3D"
+    elif as_wide and survey.fits is not False:
+        return Verdict("PSF", seen, True)
+    elif as_wide:
+        advice = "spots of this PSF do not explain the pixels, at no density, photons and depth: another PSF, or pixel size"
+    else:
+        nm = math.sqrt(bundle.pixel_size.x_nm * bundle.pixel_size.y_nm)
+        advice = (
+            f"check the pixel size (the checkpoint's is {nm:.4g} nm; this PSF would be as wide with "
+            f"{nm * math.sqrt(narrow * wide) / max(width, 1e-3):.3g} nm) and the PSF"
+        )
+    return Verdict("PSF", seen, False, f"{advice}; calibrate and train for this microscope")
 
 
 def _within(
