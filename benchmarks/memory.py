@@ -1,16 +1,25 @@
 """The most memory that a localize.py takes, by the number of frames of its movie.
 
 python benchmarks/memory.py
+python benchmarks/memory.py --sparse-gb 20 --seconds 120    # a movie larger than memory, its memory over time
 
 Movies of noise, 64×64 pixels, as BigTIFF. The network is untrained, and the threshold so low that it reports some 300
 emitters a frame. Resident memory of the process at its peak, as the system counts it.
+
+The large movie is a sparse BigTIFF of frames of `--side` 512 pixels: noise in its first and last 200 frames and zeros,
+which take no room on the disk, between. The program is ended, as by kill -9, after half of the seconds, and is then
+started again to show that it goes on.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +73,63 @@ def peak_mb(command: list[str]) -> float:
     return int(done.stdout.split()[-1]) * 1024 / 1e6
 
 
+def write_sparse(path: Path, size_gb: float, side: int, noisy: int = 200) -> int:
+    """Noise at both ends, holes between; the number of frames."""
+    n_frames = int(size_gb * 1e9 / (2 * side * side))
+    tifffile.imwrite(path, shape=(n_frames, side, side), dtype=np.uint16, bigtiff=True)
+    frames_THW = tifffile.memmap(path, mode="r+")
+    random = np.random.default_rng(0)
+    for k in (*range(noisy), *range(n_frames - noisy, n_frames)):
+        frames_THW[k] = random.integers(100, 300, (side, side), dtype=np.uint16)
+    frames_THW.flush()
+    return n_frames
+
+
+def watched(command: list[str], journal: Path, seconds: float) -> list[tuple[int, float]]:
+    """Frames that are done and the resident memory in MB, every tenth of the time, of a program that is then killed."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    seen: list[tuple[int, float]] = []
+    for _ in range(10):
+        time.sleep(seconds / 10)
+        if process.poll() is not None:
+            break
+        resident = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
+        n_frames = json.loads(journal.read_text())["written"]["n_frames"] if journal.exists() else 0
+        seen.append((n_frames, int(resident) * resource.getpagesize() / 1e6))
+    process.kill()
+    process.wait()
+    return seen
+
+
+def sparse(size_gb: float, side: int, seconds: float) -> None:
+    """Two lives of one localize.py on one large movie."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_checkpoint(folder / "net.ckpt")
+        n_frames = write_sparse(folder / "movie.tif", size_gb, side)
+        stat = (folder / "movie.tif").stat()
+        print(
+            f"{n_frames:,} frames, {stat.st_size / 1e9:.1f} GB, {stat.st_blocks * 512 / 1e9:.2f} GB on the disk"
+        )
+        settings = (f"checkpoint={folder}/net.ckpt", f"movie={folder}/movie.tif", f"output={folder}/locs.csv")
+        command = [sys.executable, str(ROOT / "localize.py"), *settings, "threshold=0.1"]
+        print("| life | frames done | memory (MB) |\n| --- | --- | --- |")
+        for life in (1, 2):
+            for done, memory_mb in watched(command, folder / "locs.csv.partial.json", seconds / 2):
+                print(f"| {life} | {done} | {memory_mb:.0f} |", flush=True)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sparse-gb", type=float, default=None)
+    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--seconds", type=float, default=120)
+    arguments = parser.parse_args()
+    if arguments.sparse_gb is not None:
+        sparse(arguments.sparse_gb, arguments.side, arguments.seconds)
+        return
     rows = ["| frames | file (MB) | rows of the table | most memory (MB) |", "| --- | --- | --- | --- |"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -2,9 +2,10 @@
 
 python benchmarks/uncertainty.py --checkpoint RUN --densities 0.05 0.2 0.6 1.5 3
 
-Prints, for x, y, z and photons, the standard deviation of error / precision of matched emitters: of all, in fifths of
-the predicted photons and at every density; the expected calibration error of the probability; and the CPU time of the
-uncertainties over the network's.
+Prints, for x, y, z and photons, the standard deviation of error / precision of matched emitters and its standard error:
+of all, in fifths of the predicted photons and at every density; their mean log-likelihood under Gaussians of these
+precisions, in nats; the expected calibration error of the probability; and the CPU time of the uncertainties over the
+network's.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from emitter.metrics.uncertainty import reliability
 from emitter.simulation.simulator import Domain, Simulator
 
 _FIRST, _BATCH = 70_000, 32  # of the held-out samples: others than evaluate.py's
-_FEWEST, _MOST = 96, 3000
+_FEWEST, _MOST = 96, 8000
 
 
-def samples_for(bundle: Bundle, density: float, emitters: int = 1500) -> int:
+def samples_for(bundle: Bundle, density: float, emitters: int = 6000) -> int:
     """Samples that hold about so many emitters."""
     height, width = bundle.simulation.frame_size_px
     x_nm, y_nm = bundle.pixel_size.to_nm(float(width), float(height))
@@ -38,12 +39,12 @@ def samples_for(bundle: Bundle, density: float, emitters: int = 1500) -> int:
 
 @torch.inference_mode()
 def rows_at(bundle: Bundle, density: float) -> tuple[np.ndarray, float, float]:
-    """Of every decoded emitter z-scores of the four axes (NaN where nothing is matched), photons, probability and
-    density, (N, 7); CPU-seconds of the network and of the uncertainties."""
+    """Of every decoded emitter z-scores of the four axes (NaN where nothing is matched), photons, probability, density
+    and the four precisions, (N, 11); CPU-seconds of the network and of the uncertainties."""
     simulation = replace(bundle.simulation, density_per_um2=(density, density))
     simulator = Simulator(simulation, bundle.psf, bundle.camera)
     uncertainty, network = bundle.uncertainty(), bundle.network.eval()
-    parts, of_network, of_uncertainty = [np.zeros((0, 7))], 0.0, 0.0
+    parts, of_network, of_uncertainty = [np.zeros((0, 11))], 0.0, 0.0
     for index_B in torch.arange(_FIRST, _FIRST + samples_for(bundle, density)).split(_BATCH):
         sample = simulator.sample(1, index_B, Domain.HELD_OUT)
         start = time.process_time()
@@ -57,10 +58,18 @@ def rows_at(bundle: Bundle, density: float) -> tuple[np.ndarray, float, float]:
         errors = errors_of(emitters, sample.emitters, bundle)
         z_scores = [errors[axis] / columns[name] for axis, name in zip(AXES, PRECISION_COLUMNS, strict=True)]
         density_N = np.full(len(emitters), density)
-        parts.append(
-            np.stack([*z_scores, emitters.photons_N.numpy(), columns["probability"], density_N], axis=1)
-        )
+        told = [emitters.photons_N.numpy(), columns["probability"], density_N]
+        precisions = [columns[name] for name in PRECISION_COLUMNS]
+        parts.append(np.stack([*z_scores, *told, *precisions], axis=1))
     return np.concatenate(parts), of_network, of_uncertainty
+
+
+def spread(z_N: np.ndarray) -> str:
+    """Standard deviation of what is known of z-scores (N,), and its standard error, which heavy tails make large."""
+    z_N = z_N[np.isfinite(z_N)]
+    std = z_N.std()
+    kurtosis = ((z_N - z_N.mean()) ** 4).mean() / std**4
+    return f"{std:.2f} ± {std * np.sqrt((kurtosis - 1) / (4 * len(z_N))):.2f}"
 
 
 def main() -> None:
@@ -90,9 +99,10 @@ def main() -> None:
     for k, axis in enumerate(AXES):
         z = rows[:, k]
         if np.isfinite(z).any():
-            by_photons = ", ".join(f"{np.nanstd(z[fifth == one]):.2f}" for one in range(5))
-            by_density = ", ".join(f"{np.nanstd(z[density == one]):.2f}" for one in arguments.densities)
-            print(f"| {axis} | {np.nanstd(z):.2f} | {by_photons} | {by_density} |")
+            by_photons = ", ".join(spread(z[fifth == one]) for one in range(5))
+            by_density = ", ".join(spread(z[density == one]) for one in arguments.densities)
+            likelihood = -np.nanmean(np.log(rows[:, 7 + k]) + 0.5 * z**2)
+            print(f"| {axis} | {spread(z)} | {by_photons} | {by_density} | {likelihood:.3f} |")
     print(f"calibration error {reliability(probability, np.isfinite(rows[:, 0])).error:.4f}")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,20 +13,23 @@ from typing import Any, Literal
 import numpy as np
 
 from emitter.app.evaluate_report import report_of
-from emitter.app.held_out import held_out_tables
+from emitter.app.examples import ShownFrames
+from emitter.app.held_out import held_out_frames, held_out_tables
 from emitter.app.schema import build, to_plain
-from emitter.app.scoring import METRICS_FILE, Bound, offset_note, score, show, write_report
+from emitter.app.scoring import METRICS_FILE, Scored, offset_note, score, show, write_report
 from emitter.app.sureness import told_refiner, with_correction
 from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.inference.bundle import load_bundle
 from emitter.io.files import prepare_output
+from emitter.io.movie import Movie
+from emitter.io.movies import open_movie
 from emitter.io.tables import read_table
 from emitter.metrics.crlb import CRLB, table_crlb
 from emitter.metrics.offset import estimate_offset, without_offset
 from emitter.metrics.pixel_bias import pixel_bias
-from emitter.metrics.protocol import FieldNm, Protocol, protocol_named
+from emitter.metrics.protocol import FieldNm, protocol_named
 from emitter.metrics.uncertainty import uncertainty_scores
 from emitter.simulation.settings import SimulationSettings
 
@@ -48,6 +52,8 @@ class Settings:
     pixel_size_nm: float | tuple[float, float] | None = None
     frames: tuple[int, int] | None = None
     remove_offset: bool = False
+    movie: str | None = None
+    frame_size_px: tuple[int, int] | None = None
     samples: int = 1000
     turned: bool = False
     refine: Literal["map"] | None = None
@@ -76,6 +82,10 @@ class Settings:
             self.refine is None or self.checkpoint is not None,
             "refine says how a checkpoint predicts, and there are tables here: leave it out",
         )
+        require(
+            self.movie is None or self.report,
+            "movie is for the report, and report is false: leave one of them out",
+        )
         protocol_named(self.protocol)
         require(self.samples >= 1, f"samples is {self.samples}: give 1 or more simulated frames")
         for size_nm in self.field_nm or ():
@@ -99,17 +109,6 @@ class Settings:
         return None if self.pixel_size_nm is None else PixelSize.of(self.pixel_size_nm)
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What ``metrics.json`` holds, and what it was computed from."""
-
-    metrics: dict[str, Any]
-    predicted: EmitterTable
-    truth: EmitterTable
-    protocol: Protocol
-    bound: Bound | None = None
-
-
 def run(settings: Settings) -> dict[str, Any]:
     """Score, write ``metrics.json`` and show the figures, which are returned too.
 
@@ -117,21 +116,72 @@ def run(settings: Settings) -> dict[str, Any]:
         EmitterError: a table that cannot be read, truth without rows, or an output that cannot be written.
     """
     prepare_output(settings.output / METRICS_FILE)
-    scored = (
-        evaluate_tables(settings)
-        if settings.checkpoint is None
-        else evaluate_checkpoint(settings.checkpoint, settings)
-    )
-    metrics = scored.metrics
-    path = write_report(metrics, settings.output)
-    for note in metrics["notes"]:
-        log.warning(note)
-    show(metrics)
-    log.info("wrote %s", path)
-    if settings.report:
-        tables = scored.predicted, scored.truth
-        log.info("wrote %s", report_of(*tables, scored.protocol, metrics, settings.output, scored.bound))
+    with _opened(settings) as movie:
+        scored = (
+            evaluate_tables(settings)
+            if settings.checkpoint is None
+            else evaluate_checkpoint(settings.checkpoint, settings)
+        )
+        metrics = scored.metrics
+        path = write_report(metrics, settings.output)
+        for note in metrics["notes"]:
+            log.warning(note)
+        show(metrics)
+        log.info("wrote %s", path)
+        if settings.report:
+            shown = frames_behind(scored, settings, movie)
+            log.info("wrote %s", report_of(scored, settings.output, shown, movie))
     return metrics
+
+
+def _opened(settings: Settings) -> AbstractContextManager[Movie | None]:
+    """The movie, where one is given, before any work."""
+    if settings.movie is None:
+        return nullcontext()
+    movie = open_movie(settings.movie, settings.frame_size_px)
+    try:
+        if settings.checkpoint is None:
+            pixel_size_of(settings, movie)
+    except EmitterError:
+        movie.close()
+        raise
+    return movie
+
+
+def frames_behind(scored: Scored, settings: Settings, movie: Movie | None) -> ShownFrames | None:
+    """The frames that the tables are of: of a network the simulated ones, of tables the movie's; None without."""
+    if scored.bundle is not None:
+        bundle = scored.bundle
+        return ShownFrames(
+            np.arange(settings.samples),
+            lambda numbers: held_out_frames(bundle, numbers),
+            "photons per pixel",
+            bundle.pixel_size,
+        )
+    if movie is None:
+        return None
+
+    def read(numbers: Sequence[int]) -> np.ndarray:
+        places = np.searchsorted(movie.frame_numbers, numbers).tolist()
+        return np.concatenate([movie.read(place, place + 1) for place in places])
+
+    return ShownFrames(movie.frame_numbers, read, "counts", pixel_size_of(settings, movie))
+
+
+def pixel_size_of(settings: Settings, movie: Movie) -> PixelSize:
+    """The movie's: as given, as its file says, or the given field over its frame.
+
+    Raises:
+        EmitterError: when none of them is known.
+    """
+    if (known := settings.pixel_size or movie.pixel_size) is not None:
+        return known
+    if (field_nm := settings.field_nm) is not None:
+        return PixelSize(field_nm[0] / movie.width, field_nm[1] / movie.height)
+    raise EmitterError(
+        f"{movie.name} does not say the size of its pixels, so the tables cannot be drawn on its frames: give "
+        "pixel_size_nm="
+    )
 
 
 def evaluate_tables(settings: Settings) -> Scored:
@@ -194,7 +244,7 @@ def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> Scored:
     bias = pixel_bias(predicted, bundle.pixel_size)
     sureness = uncertainty_scores(predicted, truth, protocol)
     metrics |= {**bias, **sureness, "offset_removed_nm": None, "notes": []}
-    return Scored(metrics, predicted, truth, protocol, bound)
+    return Scored(metrics, predicted, truth, protocol, bound, bundle)
 
 
 def changed(simulation: SimulationSettings, settings: Mapping[str, Any]) -> SimulationSettings:

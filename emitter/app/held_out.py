@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
@@ -75,3 +78,15 @@ def held_out_tables(
             table = EmitterTable.from_emitters(emitters, bundle.pixel_size, frames.tolist())
             tables.append(table.with_columns(**columns))
     return EmitterTable.concatenate(predicted), EmitterTable.concatenate(truth)
+
+
+@torch.inference_mode()
+def held_out_frames(bundle: Bundle, samples: Sequence[int]) -> np.ndarray:
+    """The predicted frames of some of the samples of ``held_out_tables``, (F, H, W) in photons."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    simulator = Simulator(bundle.simulation, bundle.psf, bundle.camera).to(device)
+    index_F = torch.tensor(list(samples), dtype=torch.long, device=device)
+    frames_FHW: np.ndarray = (
+        simulator.sample(_SEED, index_F, Domain.HELD_OUT).predicted_photons_IHW.cpu().numpy()
+    )
+    return frames_FHW

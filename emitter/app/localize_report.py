@@ -8,23 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
+from emitter.app.report_files import write_page
 from emitter.core.table import EmitterTable
+from emitter.inference.appearance import appearance, sampled_photons
 from emitter.inference.bundle import Bundle
 from emitter.inference.localizer import Region
-from emitter.inference.residuals import Residuals, residuals, simulated_chi2
-from emitter.io.files import replacing
+from emitter.inference.mismatches import Seen, mismatches, trained_photons
+from emitter.inference.residuals import Residuals, residuals
+from emitter.inference.usual import Usual, usual
 from emitter.io.movie import Movie
 from emitter.io.tables import read_table
 from emitter.plots.localizations import plot_counts, plot_histograms, plot_residuals
-from emitter.plots.report import Picture, Section, page
+from emitter.plots.report import Picture, Section
 
 log = logging.getLogger(__name__)
 
 _RESIDUAL_FRAMES = 12  # spread over the movie
 _RESIDUAL_PIXELS = 1 << 22  # at most, of all of them
-CHI2_RANGE = (0.5, 2.5)  # over that of the network's own simulation at the same density
-PHOTON_FACTOR = 1.5  # how far outside the trained range the median may lie
-BACKGROUND_FACTOR = 1.5
 
 
 def report_of(
@@ -36,7 +36,7 @@ def report_of(
     title: str,
     roi: Region | None = None,
 ) -> Path:
-    """Write ``<table>_report.html`` and say on the log what does not fit.
+    """Write ``<table>_report.html``, and its pictures into ``<table>_report/``, and say on the log what does not fit.
 
     Args:
         table_path: the finished table.
@@ -50,63 +50,20 @@ def report_of(
     compared, number = _compared(table, movie, places, bundle, roi)
     height, width = (movie.height, movie.width) if roi is None else roi.size
     field_um2 = math.prod(bundle.pixel_size.to_nm(float(width), float(height))) * 1e-6
-    usual = simulated_chi2(bundle, len(table) / len(places) / field_um2)
-    warnings = mismatches(table, compared, usual, bundle)
+    inside = None if roi is None else (slice(roi.y0, roi.y1), slice(roi.x0, roi.x1))
+    looks = appearance(sampled_photons(movie, places, bundle.camera, inside), bundle.camera)
+    known = usual(bundle, len(table) / len(places) / field_um2, float(np.median(looks.floor_F)))
+    warnings = mismatches(Seen(table, looks, compared.chi2, movie.pixel_size), bundle, known)
     for warning in warnings:
         log.warning(warning)
     sections = [
-        Section("Result", rows=_facts(table, movie, places, compared, usual), warnings=tuple(warnings)),
+        Section("Result", rows=_facts(table, movie, places, compared, known), warnings=tuple(warnings)),
         *_image_section(image),
         Section("Over the movie", pictures=(_counts(table, movie, places),)),
         Section("What the emitters are like", pictures=(_histograms(table, bundle),)),
         _residual_section(compared, number),
     ]
-    path = table_path.with_name(f"{table_path.stem}_report.html")
-    with replacing(path) as temporary:
-        temporary.write_text(page(title, sections), encoding="utf-8")
-    return path
-
-
-def mismatches(table: EmitterTable, compared: Residuals, usual: float, bundle: Bundle) -> list[str]:
-    """One sentence for everything in which the movie differs from what the network was trained for.
-
-    Args:
-        table: the localizations.
-        compared: frames against what the table says is in them.
-        usual: the χ² of the network's own simulation.
-        bundle: of the network.
-    """
-    found = []
-    trained = bundle.simulation
-    low, high = trained.background
-    if len(table):
-        background = float(np.nanmedian(table.background))
-        if not low / BACKGROUND_FACTOR <= background <= high * BACKGROUND_FACTOR:
-            found.append(
-                f"The background is {background:.0f} photons a pixel and the network was trained on {low:g} to "
-                f"{high:g}: train for this background, or check the camera's settings."
-            )
-        photons, (dim, bright) = float(np.nanmedian(table.photons)), trained_photons(bundle)
-        if not dim / PHOTON_FACTOR <= photons <= bright * PHOTON_FACTOR:
-            found.append(
-                f"The emitters have {photons:.0f} photons (median) and the network was trained on {dim:.0f} to "
-                f"{bright:.0f}: train for these photons, or check the camera's gain."
-            )
-    least, most = CHI2_RANGE
-    if not least <= compared.chi2 / usual <= most:
-        found.append(
-            f"The frames differ from what the table says is in them by a reduced χ² of {compared.chi2:.2f}, and those "
-            f"of the network's own simulation by {usual:.2f}: check PSF, pixel size and camera against this movie's."
-        )
-    return found
-
-
-def trained_photons(bundle: Bundle) -> tuple[float, float]:
-    """The photons a frame of most simulated emitters."""
-    flux = bundle.simulation.flux
-    if flux.distribution == "uniform":
-        return flux.range
-    return max(flux.mean - 2 * flux.std, 0.0), flux.mean + 2 * flux.std
+    return write_page(table_path.with_name(f"{table_path.stem}_report.html"), title, sections)
 
 
 def _compared(
@@ -122,14 +79,14 @@ def _compared(
 
 
 def _facts(
-    table: EmitterTable, movie: Movie, places: range, compared: Residuals, usual: float
+    table: EmitterTable, movie: Movie, places: range, compared: Residuals, known: Usual
 ) -> tuple[tuple[str, str], ...]:
     facts = [
         ("movie", movie.name),
         ("frames", f"{len(places)} of {movie.height} × {movie.width} px"),
         ("emitters", f"{len(table)} ({len(table) / len(places):.3g} per frame)"),
         ("reduced χ² of sampled frames", f"{compared.chi2:.2f}"),
-        ("the same of the network's own simulation", f"{usual:.2f}"),
+        ("the same of the network's own simulation", f"{known.chi2:.2f}"),
     ]
     medians = (
         ("photons", "photons", "{:.0f}"),
@@ -159,7 +116,7 @@ def _image_section(image: Path | None) -> list[Section]:
 def _counts(table: EmitterTable, movie: Movie, places: range) -> Picture:
     first, last = (int(movie.frame_numbers[place]) for place in (places.start, places.stop - 1))
     return Picture.of(
-        plot_counts(table.frame + 1, first + 1, last + 1), "Emitters found in a frame, on average."
+        plot_counts(table.frame + 1, first + 1, last + 1), "Emitters found in a frame, on average.", "counts"
     )
 
 
@@ -179,7 +136,9 @@ def _histograms(table: EmitterTable, bundle: Bundle) -> Picture:
         labels["background"]: bundle.simulation.background,
         labels["z_nm"]: bundle.simulation.z_range_nm,
     }
-    return Picture.of(plot_histograms(values, trained), "In grey: what the network was trained on.")
+    return Picture.of(
+        plot_histograms(values, trained), "In grey: what the network was trained on.", "emitters"
+    )
 
 
 def _residual_section(compared: Residuals, number: int) -> Section:
@@ -190,5 +149,7 @@ def _residual_section(compared: Residuals, number: int) -> Section:
         text="The table's emitters are drawn with the network's PSF, camera and background and held against the "
         "movie. χ² is 1 where only the noise differs, and more where emitters were missed or lie close together: the "
         "network's own simulation at this density tells what to expect.",
-        pictures=(Picture.of(figure, f"The first of {n} sampled frames; χ² is the mean over all {n}."),),
+        pictures=(
+            Picture.of(figure, f"The first of {n} sampled frames; χ² is the mean over all {n}.", "residuals"),
+        ),
     )

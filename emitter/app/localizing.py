@@ -5,54 +5,65 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emitter.core.errors import EmitterError
-from emitter.inference.localizer import Localizer
+from emitter.inference.checks import FrameChecks
+from emitter.inference.frame_blocks import places_of
+from emitter.inference.localizer import Localizer, Tables
+from emitter.inference.shards import sharded
 from emitter.io.acquisition import Acquisition
 from emitter.io.journal import Journal, Written
 from emitter.io.movie import Movie
 from emitter.io.tables import read_table, write_table
-from emitter.io.thunderstorm import TableWriter
+from emitter.io.thunderstorm import TableWriter, read_parts
 from emitter.plots.superres import SuperResImage
 
 log = logging.getLogger(__name__)
 
 
-def places_of(movie: Movie, frames: tuple[int, int] | None) -> range:
-    """Places in the movie of the frames from the first to the last, by their numbers.
-
-    Raises:
-        EmitterError: when the movie has none of them.
-    """
-    if frames is None:
-        return range(movie.n_frames)
-    first, last = frames
-    numbers_T = movie.frame_numbers
-    places = range(
-        int(np.searchsorted(numbers_T, first)), int(np.searchsorted(numbers_T, last, side="right"))
-    )
-    if not places:
-        raise EmitterError(
-            f"frames is [{first},{last}] and {movie.name} has the frames {numbers_T[0]} to {numbers_T[-1]}: give some "
-            "of these"
-        )
-    return places
-
-
-def job_of(checkpoint: Path, movie: Movie, given: Mapping[str, Any]) -> str:
+def job_of(checkpoint: Path, movie: Movie, growing: bool, given: Mapping[str, Any]) -> str:
     """A fingerprint of all that the table follows from: the checkpoint's file, the movie and the settings given."""
     state = checkpoint.stat()
     first_frame = hashlib.sha256(movie.read(0, 1).tobytes()).hexdigest()
-    of_movie = (movie.n_frames, movie.height, movie.width, first_frame)
+    n_frames = None if growing else movie.n_frames
+    of_movie = (n_frames, movie.height, movie.width, first_frame)
     known = [str(checkpoint.resolve()), state.st_size, state.st_mtime_ns, *of_movie, dict(given)]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Work:
+    """The frames of a movie that are looked at, and by how many processes; they open the movie with ``open_again``."""
+
+    localizer: Localizer
+    movie: Movie
+    frames: tuple[int, int] | None
+    devices: int
+    open_again: Callable[[], Movie]
+
+    @property
+    def places(self) -> range:
+        """Of the frames in the movie, as far as they are there."""
+        return places_of(self.movie, self.frames)
+
+    def tables(self, done: int) -> Tables:
+        """Of every block but those of the first frames, which are done; see ``Localizer.tables``."""
+        self.localizer.check(self.movie)
+        checks = FrameChecks(self.movie.name)
+        blocks = self.localizer.blocks(self.movie, self.frames, done)
+        if self.devices == 1:
+            tables = self.localizer.predicted(self.movie, blocks, checks)
+        else:
+            tables = sharded(self.localizer, self.open_again, list(blocks), self.devices, checks)
+        yield from tables
+        checks.summarize()
 
 
 @dataclass(frozen=True)
@@ -98,9 +109,7 @@ def reformat(written: Path, output: Path, format_name: str, acquisition: Acquisi
     written.unlink()
 
 
-def localize(
-    localizer: Localizer, movie: Movie, places: range, target: Target, image: SuperResImage | None
-) -> tuple[int, int]:
+def localize(work: Work, target: Target, image: SuperResImage | None) -> tuple[int, int]:
     """Write the emitters of a movie, block by block, from where it was interrupted on; say where they are if it ends
     early.
 
@@ -119,17 +128,18 @@ def localize(
     if done:
         log.info("going on after %d frames and %d emitters of before", done, before.n_rows)
         if image is not None:
-            image.add(read_table(writer.partial_path))
+            for part in read_parts(writer.partial_path):
+                image.add(part)
     try:
-        with writer, Progress(*columns) as progress:
-            task = progress.add_task("", total=len(places), completed=done, emitters=writer.n_rows)
-            for n_frames, table in localizer.tables(movie, places[done:]):
+        with writer, Progress(*columns) as progress, closing(work.tables(done)) as tables:
+            task = progress.add_task("", total=len(work.places), completed=done, emitters=writer.n_rows)
+            for n_frames, table in tables:
                 written = writer.write(table)
                 if image is not None:
                     image.add(written)
                 done += n_frames
                 journal.write(Written(done, writer.n_rows, writer.n_bytes))
-                progress.update(task, completed=done, emitters=writer.n_rows)
+                progress.update(task, total=len(work.places), completed=done, emitters=writer.n_rows)
     except (KeyboardInterrupt, EmitterError):
         if writer.n_rows:
             log.warning(

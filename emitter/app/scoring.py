@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
+from emitter.inference.bundle import Bundle
 from emitter.io.files import prepare_output, replacing
 from emitter.metrics.crlb import CRLB, crlb_ratios
 from emitter.metrics.figures import scores, sums
@@ -22,6 +23,19 @@ from emitter.metrics.protocol import FieldNm, Protocol, count, photon_threshold
 Bound = Callable[[EmitterTable], CRLB]  # the bound of every row of a table of true emitters
 
 METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What ``metrics.json`` holds, and what it was computed from; of a network with its bundle."""
+
+    metrics: dict[str, Any]
+    predicted: EmitterTable
+    truth: EmitterTable
+    protocol: Protocol
+    bound: Bound | None = None
+    bundle: Bundle | None = None
+
 
 _SHOWN = (
     ("Jaccard index", "jaccard", "{:.3f}"),

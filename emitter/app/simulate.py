@@ -58,6 +58,7 @@ def run(settings: Settings) -> None:
     simulation = replace(simulation, frame_size_px=frame_size_px)
     simulator = Simulator(simulation, build(settings.psf, camera.pixel_size), camera)
     height, width = simulation.frame_size_px
+    per_cm = (1e7 / camera.pixel_size.x_nm, 1e7 / camera.pixel_size.y_nm)
     truth = []
     n_clipped = 0
     large = 2 * height * width * settings.n_frames > _BIGTIFF_FROM_BYTES
@@ -70,7 +71,7 @@ def run(settings: Settings) -> None:
         for counts_nHW, emitters in simulator.movie(settings.seed, settings.n_frames):
             n_clipped += int((counts_nHW >= MAX_ADU).sum())
             for frame_HW in counts_nHW.numpy().astype(np.uint16):
-                tiff.write(frame_HW, contiguous=True)
+                tiff.write(frame_HW, contiguous=True, resolution=per_cm, resolutionunit="CENTIMETER")
             truth.append(EmitterTable.from_emitters(emitters, camera.pixel_size))
             bar.advance(task, len(counts_nHW))
     share = n_clipped / (settings.n_frames * height * width)

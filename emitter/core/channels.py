@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from emitter.core.errors import require
 
@@ -19,6 +20,8 @@ REGRESSION = (PHOTONS, X, Y, Z)  # defined only where an emitter is; p and backg
 SIGMAS = tuple(
     range(N_CHANNELS, N_CHANNELS + len(REGRESSION))
 )  # raw widths of REGRESSION, where a loss asks for them
+SIGMA_FLOOR = 0.01  # in scaled units
+_LARGEST_RAW = 10.0  # of a width before softplus
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class Scaling:
 def channel_tensor(values: tuple[float, ...] | list[float], like: Tensor) -> Tensor:
     """One number per channel as (1, 6, 1, 1), on the device and in the type of ``like``."""
     return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, N_CHANNELS, 1, 1)
+
+
+def sigmas(raw: Tensor) -> Tensor:
+    """Standard deviations in scaled units from what the channels ``SIGMAS`` hold."""
+    return F.softplus(raw.clamp(-_LARGEST_RAW, _LARGEST_RAW)) + SIGMA_FLOOR
 
 
 def turned(maps_BCHW: Tensor) -> Tensor:

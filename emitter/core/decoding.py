@@ -18,7 +18,7 @@ from emitter.core.emitters import Emitters
 from emitter.core.errors import require
 
 _NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows down, columns right
-_AVERAGED = ("x_px_N", "y_px_N", "z_nm_N", "photons_N", "background_N")
+_AVERAGED = ("x_px_N", "y_px_N", "z_nm_N", "photons_N", "background_N", "sigma_N4")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px:
 
     Where the probability of one emitter is spread over several cells, each of them says where it is if it is in that
     cell: the emitter's values are their mean, weighted by the probability. A cell alone would draw localizations
-    towards its centre.
+    towards its centre. So it is with the standard deviations of a network that has channels for them.
     """
     p_BHW = torch.sigmoid(maps_BCHW[:, ch.P].float())
     found_BHW, share_B4HW = _find(p_BHW, thresholds)
@@ -54,15 +54,16 @@ def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px:
     own_N, share_N4 = p_BHW[found_BHW], share_B4HW.permute(0, 2, 3, 1)[found_BHW]
     mass_N = own_N + share_N4.sum(dim=1)
     emitters = emitters_at(maps_BCHW, image_N, row_N, column_N, scaling, cell_px)
-    values = {name: getattr(emitters, name) for name in _AVERAGED}
+    values = {name: getattr(emitters, name) for name in _AVERAGED if getattr(emitters, name) is not None}
     height, width = p_BHW.shape[1:]
     for share_N, (down, right) in zip(share_N4.unbind(dim=1), _NEIGHBOURS, strict=True):
         # where there is no such neighbour its share is 0 and any cell will do
         row, column = (row_N + down).clamp(0, height - 1), (column_N + right).clamp(0, width - 1)
         there = emitters_at(maps_BCHW, image_N, row, column, scaling, cell_px)
-        for name in _AVERAGED:
-            pull_N = (getattr(there, name) - getattr(emitters, name)) * share_N / mass_N
-            values[name] = values[name] + torch.where(share_N > 0, pull_N, 0.0)
+        for name in values:
+            own, other = getattr(emitters, name), getattr(there, name)
+            share, mass = (one_N.view(-1, *[1] * (own.dim() - 1)) for one_N in (share_N, mass_N))
+            values[name] = values[name] + torch.where(share > 0, (other - own) * share / mass, 0.0)
     return replace(emitters, **values, probability_N=mass_N.clamp(max=1.0))
 
 
@@ -74,10 +75,8 @@ def emitters_at(
     scaling: Scaling,
     cell_px: float = 1.0,
 ) -> Emitters:
-    """The emitters that scaled maps hold in these cells, with background, differentiable by the maps.
-
-    Channels after the six are of no account.
-    """
+    """The emitters that scaled maps hold in these cells, with background, differentiable by the maps; with standard
+    deviations where the maps have channels for them."""
     scale_6 = torch.tensor(scaling.per_channel(), device=maps_BCHW.device)
     maps_BHW6 = maps_BCHW[:, : ch.N_CHANNELS].permute(0, 2, 3, 1)
     values_N6 = maps_BHW6[image_N, row_N, column_N].float() * scale_6
@@ -89,7 +88,21 @@ def emitters_at(
         z_nm_N=values_N6[:, ch.Z],
         photons_N=values_N6[:, ch.PHOTONS],
         background_N=values_N6[:, ch.BACKGROUND],
+        sigma_N4=_sigmas_at(maps_BCHW, image_N, row_N, column_N, scaling, cell_px),
     )
+
+
+def _sigmas_at(
+    maps_BCHW: Tensor, image_N: Tensor, row_N: Tensor, column_N: Tensor, scaling: Scaling, cell_px: float
+) -> Tensor | None:
+    """Standard deviations of x, y (px), z (nm) and photons in these cells, (N, 4); None without channels for them."""
+    if maps_BCHW.shape[1] <= ch.N_CHANNELS:
+        return None
+    raw_N4 = maps_BCHW[:, ch.SIGMAS].permute(0, 2, 3, 1)[image_N, row_N, column_N]
+    of = dict(zip(ch.REGRESSION, ch.sigmas(raw_N4.float()).unbind(dim=1), strict=True))
+    scale = scaling.per_channel()
+    x, y, z, photons = (of[channel] * scale[channel] for channel in (ch.X, ch.Y, ch.Z, ch.PHOTONS))
+    return torch.stack([x * cell_px, y * cell_px, z, photons], dim=1)
 
 
 def _find(p_BHW: Tensor, thresholds: Thresholds) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Emitters:
-    """Flat list of the emitters of ``n_images`` images. Every tensor has shape (N,).
+    """Flat list of the emitters of ``n_images`` images. Every tensor has shape (N,), but for ``sigma_N4``.
 
     x is the column and y the row in pixels from the image's outer corner, z in nm, photons before the quantum
-    efficiency, background in photons per pixel.
+    efficiency, background in photons per pixel. ``sigma_N4``: the network's own word on the standard deviations of x,
+    y, z and photons in the same units, where it has channels for it.
     """
 
     n_images: int
@@ -28,6 +29,7 @@ class Emitters:
     photons_N: Tensor
     background_N: Tensor | None = None
     probability_N: Tensor | None = None
+    sigma_N4: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image_N)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from emitter.core.errors import EmitterError
 from emitter.io.movie import Movie
@@ -25,6 +26,7 @@ NEGATIVE_SHARE = 0.999
 NEGATIVE_NOISES = 4.0
 NEGATIVE_PHOTONS = 10.0
 BACKGROUND_FACTOR = 2.0  # how far outside the trained range the background may lie without a word
+DARKEST = 0.05  # quantile of a smoothed frame's pixels
 _FULL_SCALE_ADU = (
     2**8 - 1,
     2**12 - 1,
@@ -50,7 +52,7 @@ def check_sample(
     Args:
         movie: its frames, in counts.
         to_photons: photons (1, H, W) from counts (1, H, W).
-        trained_background: lowest and highest photons per pixel of the training; a median outside is warned of.
+        trained_background: lowest and highest photons per pixel of the training; a movie outside is warned of.
 
     Raises:
         EmitterError: nothing but constant frames, or negative photons. Frames with NaN are left to ``FrameChecks``.
@@ -79,17 +81,22 @@ def check_sample(
                 "the checkpoint's camera.baseline_adu is not this movie's, give localize.py this movie's with "
                 "baseline_adu="
             )
-        _warn_of_background(movie.name, median, trained_background)
+        darkest = float(np.median([frame[3] for frame in statistics]))
+        _warn_of_background(movie.name, median, darkest, trained_background)
 
 
-def _statistics(photons_HW: np.ndarray) -> tuple[float, float, float]:
-    """Median, robust standard deviation (from the median absolute deviation) and share of negative pixels."""
-    median = float(np.median(photons_HW))
-    noise = 1.4826 * float(np.median(np.abs(photons_HW - median)))
-    return median, noise, float((photons_HW < 0).mean())
+def _statistics(photons_1HW: np.ndarray) -> tuple[float, float, float, float]:
+    """Median, robust standard deviation (from the median absolute deviation), share of negative pixels, and the photons
+    where the frame is darkest, which emitters that cover the frame do not lift."""
+    median = float(np.median(photons_1HW))
+    noise = 1.4826 * float(np.median(np.abs(photons_1HW - median)))
+    darkest = float(np.quantile(gaussian_filter(photons_1HW[0], 1.0), DARKEST))
+    return median, noise, float((photons_1HW < 0).mean()), darkest
 
 
-def _warn_of_background(name: str, median: float, trained_background: tuple[float, float]) -> None:
+def _warn_of_background(
+    name: str, median: float, darkest: float, trained_background: tuple[float, float]
+) -> None:
     low, high = trained_background
     if median < 0:
         log.warning(
@@ -98,7 +105,7 @@ def _warn_of_background(name: str, median: float, trained_background: tuple[floa
             name,
             median,
         )
-    elif not low / BACKGROUND_FACTOR <= median <= high * BACKGROUND_FACTOR:
+    elif median < low / BACKGROUND_FACTOR or darkest > high * BACKGROUND_FACTOR:
         log.warning(
             "the median of %s is %.0f photons a pixel and the network was trained on a background of %g to %g: "
             "check the camera's settings, or train for this background",

@@ -6,9 +6,10 @@ Shape suffixes: B images, T frames of an image, F frames of a block, H rows, W c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import math
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.inference.checks import FrameChecks, check_sample, check_size
+from emitter.inference.frame_blocks import frame_blocks
 from emitter.inference.refine import Refiner, background
 from emitter.inference.tiling import MovieNetwork, predict
 from emitter.inference.turned import mean_of_turned
@@ -36,6 +38,9 @@ class FrameCamera(Protocol):
 
     def to_photons(self, counts: Tensor) -> Tensor:
         """Photons from counts."""
+
+    def to(self, device: str) -> Self:
+        """The camera on a device."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,9 @@ class Region:
         return self.y1 - self.y0, self.x1 - self.x0
 
 
+Tables = Generator[tuple[int, EmitterTable], None, None]  # frames of a block, and its emitters
+
+
 @dataclass(frozen=True)
 class _Block:
     """Frames (F, H, W) in counts; for every predicted one the places of its T frames among them; and their numbers."""
@@ -106,38 +114,57 @@ class Localizer:
     roi: Region | None = None
     refiner: Refiner | None = None
 
-    def tables(self, movie: Movie, places: range | None = None) -> Iterator[tuple[int, EmitterTable]]:
+    def tables(self, movie: Movie, frames: tuple[int, int] | None = None) -> Tables:
         """Predict a movie: for every block in order, the number of its frames and the table of its emitters.
 
         Args:
             movie: the movie.
-            places: of consecutive frames in the movie, which alone are predicted; None: all. Frames around them are
-                looked at where they have neighbours there.
+            frames: numbers of the first and the last frame, which alone are predicted; None: all. Frames around them
+                are looked at where they have neighbours there.
 
         Raises:
             EmitterError: frames too small, constant, NaN or negative throughout, or of another camera; a region that is
                 not in the frame.
         """
-        places = range(movie.n_frames) if places is None else places
-        height, width = self._size(movie)
-        self.camera.check_frame(movie.height, movie.width)
-        check_sample(movie, lambda counts: self._photons(counts).cpu().numpy(), self.trained_background)
+        self.check(movie)
         checks = FrameChecks(movie.name)
-        block = max(1, self.compute.batch_px // (height * width))
-        with contextlib.closing(prefetched(self._read(movie, places, block, checks))) as ready:
-            for one in ready:
-                yield len(one.numbers_B), self._predict_block(one)
+        yield from self.predicted(movie, self.blocks(movie, frames), checks)
         checks.summarize()
 
-    def _read(self, movie: Movie, places: range, size: int, checks: FrameChecks) -> Iterator[_Block]:
-        """The frames of every block of at most ``size``, with their neighbours."""
-        for start in range(places.start, places.stop, size):
-            stop = min(start + size, places.stop)
-            window_BT = windows(movie.frame_numbers, start, stop, self.network.n_frames)
+    def check(self, movie: Movie) -> None:
+        """Raise EmitterError for what ``tables`` refuses before it predicts, warn of what looks odd."""
+        self._size(movie)
+        self.camera.check_frame(movie.height, movie.width)
+        check_sample(movie, lambda counts: self._photons(counts).cpu().numpy(), self.trained_background)
+
+    def blocks(self, movie: Movie, frames: tuple[int, int] | None = None, done: int = 0) -> Iterator[range]:
+        """Places of the frames that are predicted at once, without the first that are done (see frame_blocks.py)."""
+        size = max(1, self.compute.batch_px // math.prod(self._size(movie)))
+        return frame_blocks(movie, size, self.network.n_frames // 2, frames, done)
+
+    def predicted(self, movie: Movie, blocks: Iterable[range], checks: FrameChecks) -> Tables:
+        """As ``tables``, of these blocks of a movie that was checked; the next is read while one is predicted."""
+        with contextlib.closing(prefetched(self._read(movie, blocks, checks))) as ready:
+            for one in ready:
+                yield len(one.numbers_B), self._predict_block(one)
+
+    def on(self, device: str) -> Localizer:
+        """The same on another device."""
+        return replace(
+            self,
+            network=self.network.to(device),
+            camera=self.camera.to(device),
+            compute=replace(self.compute, device=device),
+        )
+
+    def _read(self, movie: Movie, blocks: Iterable[range], checks: FrameChecks) -> Iterator[_Block]:
+        """The frames of every block, with their neighbours."""
+        for block in blocks:
+            window_BT = windows(movie.frame_numbers, block.start, block.stop, self.network.n_frames)
             first, last = int(window_BT.min()), int(window_BT.max())
             counts_FHW = movie.read(first, last + 1)
-            numbers_B = movie.frame_numbers[start:stop]
-            checks(counts_FHW[start - first : stop - first], numbers_B)
+            numbers_B = movie.frame_numbers[block.start : block.stop]
+            checks(counts_FHW[block.start - first : block.stop - first], numbers_B)
             yield _Block(counts_FHW, window_BT - first, numbers_B)
 
     def _size(self, movie: Movie) -> tuple[int, int]:

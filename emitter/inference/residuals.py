@@ -5,23 +5,19 @@ Shape suffixes: F frames, H rows, W columns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emitter.core.decoding import decode
 from emitter.core.emitters import Emitters
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
 from emitter.inference.localizer import Region
 from emitter.psf.render import render
-from emitter.simulation.simulator import Domain, Simulator
 
 _LEAST_BACKGROUND = 0.1
-_SEED = 1
-_MOST_MISSED = 2.0
 
 
 @dataclass(frozen=True)
@@ -79,32 +75,6 @@ def residuals(
     variance_FHW = bundle.camera.mean_noise_variance(expected_FHW)
     chi2_HW = ((photons_FHW - expected_FHW) ** 2 / variance_FHW).mean(dim=0)
     return Residuals(photons_FHW.numpy(), expected_FHW.numpy(), chi2_HW.numpy())
-
-
-def simulated_chi2(bundle: Bundle, found_per_um2: float, n_samples: int = 32) -> float:
-    """χ² of the network's own simulation where it finds as many emitters: what a movie like it would have.
-
-    The simulated density is first the one found, then that times what the network misses of it.
-    """
-    found, missed, _ = _simulated(bundle, found_per_um2, n_samples)
-    density = found_per_um2 * min((found + missed) / max(found, 1), _MOST_MISSED)
-    return _simulated(bundle, density, n_samples)[2]
-
-
-@torch.inference_mode()
-def _simulated(bundle: Bundle, density_per_um2: float, n_samples: int) -> tuple[int, int, float]:
-    """Emitters found, how many more there are, and χ²."""
-    density = max(density_per_um2, 1e-4)
-    simulation = replace(bundle.simulation, density_per_um2=(density, density))
-    sample = Simulator(simulation, bundle.psf, bundle.camera).sample(
-        _SEED, torch.arange(n_samples), Domain.HELD_OUT
-    )
-    network = bundle.network.to("cpu").eval()
-    found = decode(network(sample.photons_BTHW)[-1], bundle.scaling, bundle.thresholds, network.cells_px[-1])
-    table = EmitterTable.from_emitters(found, bundle.pixel_size)
-    middle_BHW = sample.counts_BTHW[:, network.n_frames // 2].numpy()
-    chi2 = residuals(table, middle_BHW, np.arange(n_samples), bundle).chi2
-    return len(found), max(len(sample.emitters) - len(found), 0), chi2
 
 
 def _backgrounds(rest_FHW: Tensor, emitters: Emitters) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor
 
@@ -31,6 +31,9 @@ class MovieNetwork(Protocol):
     @property
     def receptive_radius_px(self) -> int:
         """A prediction does not depend on pixels farther away."""
+
+    def to(self, device: str) -> Self:
+        """The network on a device."""
 
     def forward_movie(self, frames_FHW: Tensor, window_BT: Tensor) -> list[Tensor]:
         """Maps (B, 6, H / cell, W / cell) at every scale for windows of frames in photons."""

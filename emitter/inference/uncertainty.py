@@ -2,8 +2,8 @@
 
 The standard deviation is the Cramér-Rao bound among the neighbours (``emitter.metrics.crowded_crlb``) times a
 correction that belongs to the network: networks see neighbouring frames and are below the bound of one frame, or have
-learnt less and are above it. The correction is fitted on simulated frames (``uncertainty_fit.py``) and travels in the
-checkpoint.
+learnt less and are above it, and some say themselves how sure they are. The correction is fitted on simulated frames
+(``uncertainty_fit.py``) and travels in the checkpoint.
 
 Shape suffixes: N emitters, K knots, Q features.
 """
@@ -26,24 +26,31 @@ from emitter.psf.base import PSF
 
 AXES = ("x_nm", "y_nm", "z_nm", "photons")  # of the bound, in the order of the precision columns
 _COLUMN = dict(zip(AXES, PRECISION_COLUMNS, strict=True))
-_NEAR_NM, _AROUND_NM = 1000.0, 2000.0
-_NEAR_KNOTS = (0.0, 1.5, 3.0)  # of log2(1 + emitters within so many nm)
-_AROUND_KNOTS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-_DEPTH_KNOTS = (0.0, 0.5, 1.0)  # of the distance from the middle of the PSF's depth over half of it
+_AROUND_NM = 4000.0  # half the side of the square in which the density is counted
+LEAST_DENSITY = 1 / 16  # per µm²; it is counted from here on
+_SCORE_KNOTS = (0.6, 0.8, 0.95, 1.0)
+_DEPTH_KNOTS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of z, which runs from -1 to 1 over the PSF's depth
 _LEAST_PHOTONS = 50.0
-_LEAST_PROBABILITY = 1e-3
+_LEAST_PROBABILITY, _LEAST_BACKGROUND = 1e-3, 1.0
+
+
+@dataclass(frozen=True)
+class Knots:
+    """Natural logarithms (K,) of photons and of the density per µm², between which the correction is linear."""
+
+    photons: tuple[float, ...]
+    density: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Correction:
     """What makes the bound the error of one network.
 
-    ``photon_knots`` (K,): natural logarithms. ``weights``: for every axis those of ``features`` (Q,), whose weighted
-    sum is the logarithm of the standard deviation. ``scores``, ``probabilities`` (K,): a decoded score is worth this
-    probability, linear in between.
+    ``weights``: for every axis those of ``features`` (Q,), whose weighted sum is the logarithm of the standard
+    deviation. ``scores``, ``probabilities`` (K,): a decoded score is worth this probability, linear in between.
     """
 
-    photon_knots: tuple[float, ...]
+    knots: Knots
     weights: Mapping[str, tuple[float, ...]]
     scores: tuple[float, ...]
     probabilities: tuple[float, ...]
@@ -53,11 +60,13 @@ class Correction:
         return asdict(self)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Correction:
-        """The correction of ``state()``."""
+    def from_state(cls, state: Mapping[str, Any]) -> Correction | None:
+        """The correction of ``state()``; None for that of an earlier version, which had other features."""
+        if "knots" not in state:
+            return None
         weights = {axis: tuple(values) for axis, values in state["weights"].items()}
-        rest = (tuple(state[name]) for name in ("scores", "probabilities"))
-        return cls(tuple(state["photon_knots"]), weights, *rest)
+        knots = Knots(*(tuple(state["knots"][name]) for name in ("photons", "density")))
+        return cls(knots, weights, *(tuple(state[name]) for name in ("scores", "probabilities")))
 
 
 @dataclass(frozen=True)
@@ -82,13 +91,10 @@ class Uncertainty:
         if self.correction is None:
             return {_COLUMN[axis]: _numpy(getattr(bound.crowded, axis)) for axis in AXES}
         correction = self.correction
-        columns = {}
-        for axis in AXES:
-            if axis in correction.weights:
-                features_NQ = self.features(emitters, bound, axis, correction.photon_knots)
-                columns[_COLUMN[axis]] = np.exp(features_NQ @ np.asarray(correction.weights[axis]))
-            else:
-                columns[_COLUMN[axis]] = np.full(len(emitters), np.nan)
+        features = self.features(emitters, bound, correction.knots, height, width)
+        columns = {name: np.full(len(emitters), np.nan) for name in PRECISION_COLUMNS}
+        for axis, weights in correction.weights.items():
+            columns[_COLUMN[axis]] = np.exp(features[axis] @ np.asarray(weights))
         score_N = _numpy(emitters.probability_N)
         columns["probability"] = np.interp(score_N, correction.scores, correction.probabilities)
         return columns
@@ -99,36 +105,81 @@ class Uncertainty:
             self.psf, self.noise_variance, self.pixel_size, emitters, height, width, free_z=self.is_3d
         )
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Those that the network tells."""
+        return tuple(axis for axis in AXES if axis != "z_nm" or self.is_3d)
+
     def features(
-        self, emitters: Emitters, bound: CrowdedCRLB, axis: str, photon_knots: tuple[float, ...]
-    ) -> np.ndarray:
-        """(N, Q): what the error of an axis is told from: the bound and what the neighbours add to it, the decoded
-        score, photons, depth and how crowded it is around."""
-        crowded_N, alone_N = (_numpy(getattr(one, axis)) for one in (bound.crowded, bound.alone))
-        score_N = _numpy(emitters.probability_N).clip(_LEAST_PROBABILITY)
+        self, emitters: Emitters, bound: CrowdedCRLB, knots: Knots, height: int, width: int
+    ) -> dict[str, np.ndarray]:
+        """(N, Q) by axis: what its error is told from. The bound, what the neighbours add to it and what the network
+        says itself, if it does; score, photons, background, depth, and how crowded it is around."""
+        shared_NQ = self._shared_features(emitters, knots, height, width)
+        features = {}
+        for axis in self.axes:
+            crowded_N, alone_N = (_numpy(getattr(one, axis)) for one in (bound.crowded, bound.alone))
+            own = [np.log(crowded_N), np.log(crowded_N / alone_N)]
+            if emitters.sigma_N4 is not None:
+                own.append(np.log(_numpy(emitters.sigma_N4[:, AXES.index(axis)])))
+            features[axis] = np.concatenate([np.stack(own, axis=1), shared_NQ], axis=1)
+        return features
+
+    def _shared_features(self, emitters: Emitters, knots: Knots, height: int, width: int) -> np.ndarray:
+        """(N, Q): those of all axes. Hats add up to 1, so that the first of all sets but one is left out."""
+        score_N = _numpy(emitters.probability_N)
+        background_N = _numpy(emitters.background_N).clip(_LEAST_BACKGROUND)
         parts = [
-            np.stack([np.log(crowded_N), np.log(crowded_N / alone_N), np.log(score_N)], axis=1),
-            hats(np.log(_numpy(emitters.photons_N).clip(_LEAST_PHOTONS)), photon_knots),
+            np.log(score_N.clip(_LEAST_PROBABILITY))[:, None],
+            np.log(background_N)[:, None],
+            hats(log_photons(emitters), knots.photons),
+            hats(self.log_density(emitters, height, width), knots.density)[:, 1:],
+            hats(score_N, _SCORE_KNOTS)[:, 1:],
         ]
-        around = ((_NEAR_NM, _NEAR_KNOTS), (_AROUND_NM, _AROUND_KNOTS))
-        for radius_nm, knots in around:
-            crowd_N = np.log2(1 + self.neighbours(emitters, radius_nm))
-            parts.append(hats(crowd_N, knots)[:, 1:])  # the first is what the photons' hats add up to
         if self.is_3d:
             low, high = self.psf.z_range_nm
-            depth_N = np.abs(_numpy(emitters.z_nm_N) - (low + high) / 2) / ((high - low) / 2)
+            depth_N = (2 * _numpy(emitters.z_nm_N) - low - high) / (high - low)
             parts.append(hats(depth_N, _DEPTH_KNOTS)[:, 1:])
         return np.concatenate(parts, axis=1)
 
+    def log_density(self, emitters: Emitters, height: int, width: int) -> np.ndarray:
+        """(N,) logarithm of the other emitters per µm² in a square around each, as far as it lies in the image of
+        ``height`` × ``width`` pixels."""
+        around_N = self._others(emitters, _AROUND_NM, norm=np.inf)
+        area_N = np.ones(len(emitters))
+        size_nm = self.pixel_size.to_nm(float(width), float(height))
+        for place_nm, end_nm in zip(self._place_nm(emitters), size_nm, strict=True):
+            place_nm = place_nm.clip(0, end_nm)
+            seen_nm = np.minimum(place_nm + _AROUND_NM, end_nm) - np.maximum(place_nm - _AROUND_NM, 0)
+            area_N = area_N * seen_nm * 1e-3
+        density: np.ndarray = np.log(around_N / area_N + LEAST_DENSITY)
+        return density
+
     def neighbours(self, emitters: Emitters, radius_nm: float) -> np.ndarray:
         """(N,) other emitters of the same image within a radius."""
+        return self._others(emitters, radius_nm, norm=2.0)
+
+    def _others(self, emitters: Emitters, reach_nm: float, norm: float) -> np.ndarray:
+        """(N,) within reach, as the norm measures it."""
         if not len(emitters):
             return np.zeros(0)
-        x_nm, y_nm = self.pixel_size.to_nm(_numpy(emitters.x_px_N), _numpy(emitters.y_px_N))
-        apart_nm = 2 * radius_nm + np.ptp(x_nm) + np.ptp(y_nm)
+        x_nm, y_nm = self._place_nm(emitters)
+        apart_nm = 2 * reach_nm + np.ptp(x_nm) + np.ptp(y_nm)
         place_N3 = np.stack([x_nm, y_nm, _numpy(emitters.image_N) * apart_nm], axis=1)
-        counts: np.ndarray = cKDTree(place_N3).query_ball_point(place_N3, radius_nm, return_length=True) - 1
-        return counts
+        counts_N: np.ndarray = cKDTree(place_N3).query_ball_point(
+            place_N3, reach_nm, p=norm, return_length=True
+        )
+        return counts_N - 1
+
+    def _place_nm(self, emitters: Emitters) -> tuple[np.ndarray, np.ndarray]:
+        x_nm, y_nm = self.pixel_size.to_nm(_numpy(emitters.x_px_N), _numpy(emitters.y_px_N))
+        return x_nm, y_nm
+
+
+def log_photons(emitters: Emitters) -> np.ndarray:
+    """(N,), of the least at least."""
+    logarithm: np.ndarray = np.log(_numpy(emitters.photons_N).clip(_LEAST_PHOTONS))
+    return logarithm
 
 
 def hats(value_N: np.ndarray, knots: tuple[float, ...]) -> np.ndarray:

@@ -10,7 +10,7 @@ Shape suffixes: N emitters, Q features, K knots, B images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,19 +22,22 @@ from emitter.core.decoding import decode
 from emitter.core.emitters import Emitters
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
-from emitter.inference.uncertainty import AXES, Correction, Uncertainty
+from emitter.inference.uncertainty import AXES, LEAST_DENSITY, Correction, Knots, Uncertainty, log_photons
+from emitter.metrics.crowded_crlb import CrowdedCRLB
 from emitter.metrics.matching import match
 from emitter.simulation.simulator import Domain, Simulator
 
-MOST_SAMPLES = 1536
-ENOUGH_PAIRS = 15_000
+MOST_SAMPLES = 3072
+ENOUGH_PAIRS = 60_000
 FEWEST_PAIRS = 500  # below: the network finds next to nothing yet
-SPARSER = 20.0  # the frames are from so many times sparser than the training's sparsest on
+SPARSER = 20.0  # the frames are from so many times sparser than the training's sparsest on,
+LONELIEST = 0.5  # but not from fewer emitters a frame than this on: lonelier ones only cost time
 LEAST_SCORE = 0.05  # the probability is known from here on, for who lowers the threshold
 _SEED = 1
 _BATCH = 32
 _PROMISING = (4, 20)  # after so many batches a network that is worth it has found so many emitters
 _PHOTON_QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
+_DENSEST_QUANTILE, _N_DENSITIES = 0.98, 6
 _N_SCORES = 24
 _RIDGE = 1e-4
 _LARGEST_RATIO = 1e8  # of squared error and variance, while the fit is far off
@@ -43,14 +46,12 @@ _LARGEST_RATIO = 1e8  # of squared error and variance, while the fit is far off
 class _Found:
     """Decoded emitters of the batches so far.
 
-    For every axis the features and errors of the matched ones, with their ``weights``; ``scores`` of all, and of those
-    below the threshold too, and whether there is a true emitter (``hits``).
+    ``batches``: with their bounds and errors (NaN where nothing is matched), without those below the threshold;
+    ``scores`` of these too, and whether there is a true emitter (``hits``).
     """
 
-    def __init__(self, axes: Sequence[str]) -> None:
-        self.features: dict[str, list[np.ndarray]] = {axis: [] for axis in axes}
-        self.errors: dict[str, list[np.ndarray]] = {axis: [] for axis in axes}
-        self.weights: list[np.ndarray] = []
+    def __init__(self) -> None:
+        self.batches: list[tuple[Emitters, CrowdedCRLB, dict[str, np.ndarray]]] = []
         self.scores: list[np.ndarray] = []
         self.hits: list[np.ndarray] = []
         self.n_pairs = 0
@@ -64,49 +65,67 @@ def fit_correction(bundle: Bundle, most_samples: int = MOST_SAMPLES) -> Correcti
         most_samples: simulated ones, log-uniform in density from a twentieth of the training's least on; fewer where
             they hold emitters enough.
     """
-    knots = _photon_knots(bundle)
-    found = _found(bundle, knots, most_samples)
+    found = _found(bundle, most_samples)
     if found.n_pairs < FEWEST_PAIRS:
         return None
-    weight_N = np.concatenate(found.weights)
-    weights = {
+    uncertainty, size_px = bundle.uncertainty(), bundle.simulation.frame_size_px
+    knots = _knots([emitters for emitters, _, _ in found.batches], uncertainty, size_px)
+    features: dict[str, list[np.ndarray]] = {axis: [] for axis in uncertainty.axes}
+    errors: dict[str, list[np.ndarray]] = {axis: [] for axis in uncertainty.axes}
+    weights: list[np.ndarray] = []
+    for emitters, bound, error in found.batches:
+        hit_N = np.isfinite(error["x_nm"])
+        of_axis = uncertainty.features(emitters, bound, knots, *size_px)
+        for axis in uncertainty.axes:
+            features[axis].append(of_axis[axis][hit_N])
+            errors[axis].append(error[axis][hit_N])
+        image_N = emitters.image_N.numpy()
+        per_image_N = np.bincount(image_N)[image_N]
+        weights.append(per_image_N[hit_N] ** -0.5)  # else the crowded frames say it all
+    weight_N = np.concatenate(weights)
+    fitted = {
         axis: tuple(
-            _likeliest(np.concatenate(features), np.concatenate(found.errors[axis]), weight_N).tolist()
+            _likeliest(np.concatenate(features[axis]), np.concatenate(errors[axis]), weight_N).tolist()
         )
-        for axis, features in found.features.items()
+        for axis in uncertainty.axes
     }
-    return Correction(knots, weights, *_monotone(np.concatenate(found.scores), np.concatenate(found.hits)))
+    return Correction(knots, fitted, *_monotone(np.concatenate(found.scores), np.concatenate(found.hits)))
 
 
 def calibration_simulator(bundle: Bundle) -> Simulator:
     """Of frames as in the training and sparser ones, on the network's device."""
     low, high = bundle.simulation.density_per_um2
-    simulation = replace(bundle.simulation, density_per_um2=(max(low / SPARSER, 1e-4), high))
+    height, width = bundle.simulation.frame_size_px
+    loneliest = LONELIEST / (height * width * bundle.pixel_size.area_um2)
+    low = min(low, max(low / SPARSER, loneliest, 1e-4))
+    simulation = replace(bundle.simulation, density_per_um2=(low, high))
     device = next(bundle.network.parameters()).device
     return Simulator(simulation, bundle.psf, bundle.camera).to(device)
 
 
-def _photon_knots(bundle: Bundle) -> tuple[float, ...]:
-    """Logarithms, at quantiles of the simulated photons."""
-    simulator = Simulator(bundle.simulation, bundle.psf, bundle.camera)
-    emitters = simulator.sample(_SEED, torch.arange(_BATCH), Domain.UNCERTAINTY).emitters
-    photons_N = emitters.photons_N.clamp(min=1.0).cpu().numpy()
-    return tuple(np.log(np.quantile(photons_N, _PHOTON_QUANTILES)).tolist())
+def _knots(batches: Sequence[Emitters], uncertainty: Uncertainty, size_px: tuple[int, int]) -> Knots:
+    """At quantiles of the photons found, and evenly from no other emitter around up to the most crowded ones."""
+    photons_N = np.concatenate([log_photons(emitters) for emitters in batches])
+    density_N = np.concatenate([uncertainty.log_density(emitters, *size_px) for emitters in batches])
+    photon_knots = np.unique(np.quantile(photons_N, _PHOTON_QUANTILES))
+    densest = max(float(np.quantile(density_N, _DENSEST_QUANTILE)), np.log(2 * LEAST_DENSITY))
+    density_knots = np.linspace(np.log(LEAST_DENSITY), densest, _N_DENSITIES)
+    return Knots(tuple(photon_knots.tolist()), tuple(density_knots.tolist()))
 
 
 @torch.inference_mode()
-def _found(bundle: Bundle, knots: tuple[float, ...], most_samples: int) -> _Found:
+def _found(bundle: Bundle, most_samples: int) -> _Found:
     network, uncertainty = bundle.network, bundle.uncertainty()
     device = next(network.parameters()).device
     simulator = calibration_simulator(bundle)
     lower = replace(bundle.thresholds, mass=min(LEAST_SCORE, bundle.thresholds.mass))
-    found = _Found([axis for axis in AXES if axis != "z_nm" or bundle.is_3d])
+    found = _Found()
     batches = torch.arange(_BATCH, _BATCH + most_samples).split(_BATCH)
     for batch, index_B in enumerate(track(batches, "learning the uncertainties", transient=True)):
         sample = simulator.sample(_SEED, index_B.to(device), Domain.UNCERTAINTY)
-        maps_B6HW = network(sample.photons_BTHW)[-1]
+        maps_BCHW = network(sample.photons_BTHW)[-1]
         for thresholds in (bundle.thresholds, lower):
-            emitters = decode(maps_B6HW, bundle.scaling, thresholds, network.cells_px[-1]).to("cpu")
+            emitters = decode(maps_BCHW, bundle.scaling, thresholds, network.cells_px[-1]).to("cpu")
             errors = errors_of(emitters, sample.emitters, bundle)
             assert emitters.probability_N is not None
             score_N, hit_N = emitters.probability_N.double().numpy(), np.isfinite(errors["x_nm"])
@@ -114,35 +133,15 @@ def _found(bundle: Bundle, knots: tuple[float, ...], most_samples: int) -> _Foun
                 below_N = score_N <= bundle.thresholds.mass
                 score_N, hit_N = score_N[below_N], hit_N[below_N]
             elif hit_N.any():
-                _note_pairs(
-                    found, emitters, errors, hit_N, knots, uncertainty, bundle.simulation.frame_size_px
-                )
+                bound = uncertainty.bound(emitters, *bundle.simulation.frame_size_px)
+                found.batches.append((emitters, bound, errors))
+                found.n_pairs += int(hit_N.sum())
             found.scores.append(score_N)
             found.hits.append(hit_N)
         n_batches, n_pairs = _PROMISING
         if found.n_pairs > ENOUGH_PAIRS or (batch + 1 == n_batches and found.n_pairs < n_pairs):
             break
     return found
-
-
-def _note_pairs(
-    found: _Found,
-    emitters: Emitters,
-    errors: Mapping[str, np.ndarray],
-    hit_N: np.ndarray,
-    knots: tuple[float, ...],
-    uncertainty: Uncertainty,
-    frame_size_px: tuple[int, int],
-) -> None:
-    """Features, errors and weights of the matched emitters."""
-    bound = uncertainty.bound(emitters, *frame_size_px)
-    for axis in found.features:
-        found.features[axis].append(uncertainty.features(emitters, bound, axis, knots)[hit_N])
-        found.errors[axis].append(errors[axis][hit_N])
-    image_N = emitters.image_N.numpy()
-    per_image_N = np.bincount(image_N)[image_N]
-    found.weights.append(per_image_N[hit_N] ** -0.5)  # else the crowded frames say it all
-    found.n_pairs += int(hit_N.sum())
 
 
 def errors_of(found: Emitters, truth: Emitters, bundle: Bundle) -> dict[str, np.ndarray]:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from emitter.core.errors import EmitterError
@@ -23,6 +22,7 @@ from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import replacing
 from emitter.io.table_columns import NAMES, checked_table, known_columns, pick
+from emitter.io.thunderstorm import file_columns, write_header, write_rows
 
 _UNCERTAINTY = ("uncertainty_xy [nm]", "uncertainty [nm]")
 
@@ -73,7 +73,6 @@ _LAYOUTS = (
 )
 _SEPARATORS = (",", ";", "\t")
 _NULLS = ["", "nan", "NaN", "NAN", "null", "NULL", "NA", "N/A", "#N/A", "None"]
-_DECIMALS = 4  # 0.1 pm, 0.0001 photons: as localize.py writes them
 
 
 def read_csv(path: Path, pixel_size: PixelSize | None = None) -> tuple[EmitterTable, Acquisition]:
@@ -98,41 +97,11 @@ def write_emitter_csv(path: Path, table: EmitterTable, acquisition: Acquisition)
 
 
 def write_thunderstorm(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
-    """ThunderSTORM's columns, as far as they are known; what it has no column for follows after the last.
-
-    Its one lateral uncertainty is the root mean square of x's and y's.
-    """
-    known = known_columns(table)
-    columns: dict[str, np.ndarray] = {"id": np.arange(1, len(table) + 1), "frame": table.frame + 1}
-    columns |= {"x [nm]": table.x_nm, "y [nm]": table.y_nm}
-    for ours, theirs in (
-        ("z_nm", "z [nm]"),
-        ("photons", "intensity [photon]"),
-        ("background", "offset [photon]"),
-    ):
-        if ours in known:
-            columns[theirs] = known[ours]
-    if {"precision_x_nm", "precision_y_nm"} <= known.keys():
-        columns["uncertainty_xy [nm]"] = np.hypot(known["precision_x_nm"], known["precision_y_nm"]) / np.sqrt(
-            2
-        )
-    if "precision_z_nm" in known:
-        columns["uncertainty_z [nm]"] = known["precision_z_nm"]
-    columns["probability"] = table.probability
-    for name in ("precision_x_nm", "precision_y_nm", "precision_photons"):
-        if name in known:
-            columns[name] = known[name]
-    _write(path, ",".join(f'"{name}"' for name in columns), [_cells(column) for column in columns.values()])
-
-
-def _cells(column: np.ndarray) -> pa.Array:
-    """Rounded; an unknown value is the word NaN, since other readers refuse or misread blank cells."""
-    if column.dtype.kind == "i":
-        return pa.array(column)
-    cells = pa.array(np.round(column, _DECIMALS))
-    if not np.isnan(column).any():
-        return cells
-    return pc.if_else(pa.array(np.isnan(column)), "NaN", pc.cast(cells, pa.string()))
+    """ThunderSTORM's columns, as far as they are known, and ours that it has none for."""
+    columns = file_columns(known_columns(table) | {"probability": table.probability})
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write_header(file, columns)
+        write_rows(file, columns)
 
 
 def _write(path: Path, header: str, arrays: list[pa.Array]) -> None:

@@ -11,9 +11,13 @@ from emitter.core.errors import EmitterError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder; what is written there becomes ``path`` when all went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def replacing(path: Path, shared: bool = True) -> Iterator[Path]:
+    """A temporary name in the same folder; what is written there becomes ``path`` when all went well.
+
+    ``shared``: other programs may be writing the same path. Otherwise what a killed one left is written over.
+    """
+    writer = f".{os.getpid()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{writer}.tmp")
     try:
         yield temporary
         temporary.replace(path)

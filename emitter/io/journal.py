@@ -56,9 +56,42 @@ class Journal:
 
     def write(self, written: Written) -> None:
         """Note what is done, whole or not at all."""
-        with replacing(self.path) as temporary:
+        with replacing(self.path, shared=False) as temporary:
             temporary.write_text(json.dumps({"job": self.job, "written": asdict(written)}), encoding="utf-8")
 
     def remove(self) -> None:
         """The job is done, or there is nothing to go on with."""
+        self.path.unlink(missing_ok=True)
+
+
+class Finished:
+    """Which tables of a folder are finished, ``<folder>/.finished.json``: who was interrupted leaves them out.
+
+    Args:
+        folder: of the tables.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ".finished.json"
+        self._jobs: dict[str, str] = {}
+        if self.path.is_file():
+            try:
+                self._jobs = dict(json.loads(self.path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as error:
+                raise EmitterError(
+                    f"{self.path} cannot be read ({error}): remove it to begin anew"
+                ) from error
+
+    def has(self, table: Path, job: str) -> bool:
+        """Whether the table is there and was made by this job."""
+        return table.is_file() and self._jobs.get(table.name) == job
+
+    def add(self, table: Path, job: str) -> None:
+        """One more is finished."""
+        self._jobs[table.name] = job
+        with replacing(self.path, shared=False) as temporary:
+            temporary.write_text(json.dumps(self._jobs), encoding="utf-8")
+
+    def remove(self) -> None:
+        """All are finished."""
         self.path.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from emitter.core.errors import EmitterError
+from emitter.core.units import PixelSize
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
 
@@ -20,7 +21,8 @@ class Movie(ABC):
     """Camera frames that are read in blocks, never all at once. Use it as a context manager.
 
     ``frame_numbers`` (T,) int64, ascending, counts from 0: the index in the file for a stack; what the names
-    say for files of one frame each (see ``emitter.io.sequence``).
+    say for files of one frame each (see ``emitter.io.sequence``). ``pixel_size`` is what the file states; None where it
+    states none.
 
     Raises:
         EmitterError: when there is no frame, or the pixels are of a type that is not supported.
@@ -40,6 +42,7 @@ class Movie(ABC):
             raise EmitterError(f"{name} holds no pixels (shape {tuple(shape_THW)}): give at least one frame")
         numbers = np.arange(self.n_frames) if frame_numbers is None else frame_numbers
         self.frame_numbers = np.asarray(numbers, dtype=np.int64)
+        self.pixel_size: PixelSize | None = None
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames ``start`` to ``stop`` (excluded) by their position in the movie, (stop − start, H, W)."""
@@ -48,6 +51,9 @@ class Movie(ABC):
         if start == stop:
             return np.empty((0, self.height, self.width), dtype=self.dtype)
         return np.ascontiguousarray(self._read(start, stop), dtype=self.dtype)
+
+    def wait_for(self, n_frames: int) -> None:  # noqa: B027 (a movie that does not grow has all its frames)
+        """Return when there are so many frames, or when no more will come (see ``emitter.io.growing``)."""
 
     @abstractmethod
     def _read(self, start: int, stop: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from emitter.core.errors import EmitterError
 from emitter.io.movie import ArrayMovie, Movie
+from emitter.io.pixel_size import plausible
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,17 @@ class _Layout:
     n_frames: int | None = None  # as the text file says; None when it does not
 
 
-def open_dax(path: Path, frame_shape_HW: tuple[int, int] | None = None) -> Movie:
+def open_dax(path: Path, frame_shape_HW: tuple[int, int] | None = None, growing: bool = False) -> Movie:
     """A ``.dax`` movie. Without its ``.inf``, give ``frame_shape_HW`` (16 bit, big endian is then assumed).
+
+    ``growing``: the whole frames that are there now, whatever number the ``.inf`` says.
 
     Raises:
         EmitterError: no ``.inf`` and no shape, a missing or wrong entry, or a file of another length.
     """
     info = path.with_suffix(".inf")
     if frame_shape_HW is not None:
-        return _open_flat(path, _Layout(*frame_shape_HW, np.dtype(">u2")))
+        return _open_flat(path, _Layout(*frame_shape_HW, np.dtype(">u2")), growing)
     if not info.is_file():
         raise EmitterError(
             f"{path} has no {info.name} beside it: write that text file with the line "
@@ -45,11 +48,11 @@ def open_dax(path: Path, frame_shape_HW: tuple[int, int] | None = None) -> Movie
     kind = entries.get("data type", "16 bit integers (binary, big endian)")
     dtype = np.dtype(("<" if "little" in kind else ">") + ("u1" if kind.startswith("8 bit") else "u2"))
     count = entries.get("number of frames", "")
-    return _open_flat(path, _Layout(height, width, dtype, int(count) if count.isdigit() else None))
+    return _open_flat(path, _Layout(height, width, dtype, int(count) if count.isdigit() else None), growing)
 
 
-def open_picasso_raw(path: Path) -> Movie:
-    """A Picasso ``.raw`` movie, described by the ``.yaml`` of the same name.
+def open_picasso_raw(path: Path, growing: bool = False) -> Movie:
+    """A Picasso ``.raw`` movie, described by the ``.yaml`` of the same name; ``growing`` as of a ``.dax``.
 
     Raises:
         EmitterError: no ``.yaml``, a missing or wrong entry, or a file of another length.
@@ -68,7 +71,11 @@ def open_picasso_raw(path: Path) -> Movie:
             f"{info} lacks or misspells an entry ({error}): it needs Byte Order, Data Type, Frames, "
             "Height and Width"
         ) from error
-    return _open_flat(path, layout)
+    movie = _open_flat(path, layout, growing)
+    stated = entries.get("camera.pixelsize", entries.get("pixelsize", ""))
+    if re.fullmatch(r"\d+(\.\d+)?", stated):
+        movie.pixel_size = plausible(float(stated), float(stated))
+    return movie
 
 
 def _entries(path: Path, separator: str) -> dict[str, str]:
@@ -81,12 +88,14 @@ def _entries(path: Path, separator: str) -> dict[str, str]:
     return entries
 
 
-def _open_flat(path: Path, layout: _Layout) -> Movie:
+def _open_flat(path: Path, layout: _Layout, growing: bool) -> Movie:
     """Memory-map a file of nothing but pixels."""
     frame_bytes = layout.height * layout.width * layout.dtype.itemsize
     size = path.stat().st_size
     whole, rest = divmod(size, frame_bytes) if frame_bytes else (0, 0)
-    expected = whole if layout.n_frames is None else layout.n_frames
+    if growing:
+        rest = 0
+    expected = whole if growing or layout.n_frames is None else layout.n_frames
     if rest or not whole or whole < expected:
         raise EmitterError(
             f"{path} has {size} bytes, which is not {expected or 'some'} whole frames of {layout.height} "

@@ -37,16 +37,19 @@ class SequenceMovie(Movie):
         self._open_one = open_one
         self._current: tuple[int, Movie] | None = None
         self._lengths = []
+        stated = []
         kinds: dict[tuple[int, int, np.dtype], Path] = {}
         for path in self._paths:
             with open_one(path) as part:
                 self._lengths.append(part.n_frames)
+                stated.append(part.pixel_size)
                 kinds.setdefault((part.height, part.width, part.dtype), path)
         if len(kinds) > 1:
             sizes = ", ".join(f"{path.name} {h}×{w} {dtype}" for (h, w, dtype), path in kinds.items())
             raise EmitterError(f"the files of {name} differ in frame size or type ({sizes}): give one movie")
         height, width, dtype = next(iter(kinds))
         super().__init__(name, (sum(self._lengths), height, width), dtype, self._numbers(name))
+        self.pixel_size = stated[0]
 
     def _numbers(self, name: str) -> np.ndarray | None:
         """Frame numbers from the names, or None, with a warning where names seem to hold them."""

@@ -17,6 +17,7 @@ import tifffile
 
 from emitter.core.errors import EmitterError
 from emitter.io.movie import Movie, blocks
+from emitter.io.pixel_size import stated_pixel_size
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 # What tifffile and its decoders raise on damaged files and on compressions that are not installed.
@@ -45,13 +46,14 @@ class TiffMovie(Movie):
     Args:
         path: the file.
         follow_ome: read the other files of a multi-file OME-TIFF too; False when they are given themselves.
+        series: only this image series, counted from 0; None: all.
 
     Raises:
         EmitterError: not a TIFF, truncated, colour, images of several sizes, more than one axis beside rows
-            and columns, or a compression that cannot be read.
+            and columns, a compression that cannot be read, or no such series.
     """
 
-    def __init__(self, path: Path, follow_ome: bool = True) -> None:
+    def __init__(self, path: Path, follow_ome: bool = True, series: int | None = None) -> None:
         if not is_tiff(path):
             raise EmitterError(f"{path} is not a TIFF file (it does not begin like one): give a camera movie")
         with _damage_reported(path):
@@ -64,22 +66,35 @@ class TiffMovie(Movie):
                 raise
         self._path = path
         try:
+            self._choose(series)
             shapes = [_frames_shape(path, series) for series in self._series]
             if not shapes:
                 raise EmitterError(f"{path} holds no image: give a camera movie")
             self._check(shapes)
             self._lengths = [shape[0] for shape in shapes]
-            super().__init__(str(path), (sum(self._lengths), *shapes[0][1:]), self._series[0].dtype)
+            name = str(path) if series is None else f"{path}:/{series}"
+            super().__init__(name, (sum(self._lengths), *shapes[0][1:]), self._series[0].dtype)
+            self.pixel_size = stated_pixel_size(self._file)
         except EmitterError:
             self.close()
             raise
+
+    def _choose(self, series: int | None) -> None:
+        """Keep one series only."""
+        if series is None:
+            return
+        if series >= len(self._series):
+            last = len(self._series) - 1
+            which = f"one from {self._path}:/0 to {self._path}:/{last}" if last > 0 else str(self._path)
+            raise EmitterError(f"{self._path} has {last + 1} image series and no '/{series}': give {which}")
+        self._series = [self._series[series]]
 
     def _check(self, shapes: list[tuple[int, int, int]]) -> None:
         kinds = {(*shape[1:], series.dtype) for shape, series in zip(shapes, self._series, strict=True)}
         if len(kinds) > 1 or (len(shapes) > 1 and self._file.is_ome):
             raise EmitterError(
-                f"{self._path} holds {len(shapes)} image series of {len(kinds)} kinds: export the one movie "
-                "to a file of its own"
+                f"{self._path} holds {len(shapes)} image series of {len(kinds)} kinds: name the one that is the movie, "
+                f"from {self._path}:/0 to {self._path}:/{len(shapes) - 1}"
             )
         size = self._path.stat().st_size
         if any(_end_of_data(series, self._file) > size for series in self._series):

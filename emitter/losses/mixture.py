@@ -34,8 +34,6 @@ from emitter.losses.base import Loss, LossSettings, Truth, background_part
 from emitter.losses.detection.base import EPS, DetectionSettings
 from emitter.losses.detection.count import count_loss
 
-SIGMA_FLOOR = 0.01  # in scaled units
-_LARGEST_RAW = 10.0  # of a width before softplus
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -88,7 +86,6 @@ class Mixture(Loss):
 
 def _surprise(predicted_MC: Tensor, pairs: Candidates) -> Tensor:
     """−log N(target; μ, σ) of each value, ½ ((target − μ) / σ)² + log σ + ½ log 2π, (M, 4)."""
-    raw_M4 = predicted_MC[:, ch.SIGMAS].clamp(-_LARGEST_RAW, _LARGEST_RAW)
-    sigma_M4 = F.softplus(raw_M4) + SIGMA_FLOOR
+    sigma_M4 = ch.sigmas(predicted_MC[:, ch.SIGMAS])
     error_M4 = (pairs.values_M4.float() - predicted_MC[:, ch.REGRESSION]) / sigma_M4
     return 0.5 * error_M4**2 + sigma_M4.log() + _HALF_LOG_2PI

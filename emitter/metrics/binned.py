@@ -75,19 +75,21 @@ def binned(
     lateral_M = (found.x_nm - true.x_nm) ** 2 + (found.y_nm - true.y_nm) ** 2
     axial_M = (found.z_nm - true.z_nm) ** 2
     value_M = value_N[pairs.truth]
-    n_matched = np.histogram(value_M, edges)[0]
-
-    def rmse(square_M: np.ndarray) -> np.ndarray:
-        return np.sqrt(_over(np.histogram(value_M, edges, weights=square_M)[0], n_matched))
-
     return Binned(
         edges,
         np.histogram(value_N, edges)[0],
         np.histogram(value_F[false_F], edges)[0],
-        n_matched,
-        rmse(lateral_M),
-        rmse(axial_M),
+        np.histogram(value_M, edges)[0],
+        root_mean(lateral_M, value_M, edges),
+        root_mean(axial_M, value_M, edges),
     )
+
+
+def root_mean(square_M: np.ndarray, value_M: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """(K,) root of the mean of squares in bins of a value; NaN in a bin that holds none."""
+    n_K = np.histogram(value_M, edges)[0]
+    root_K: np.ndarray = np.sqrt(_over(np.histogram(value_M, edges, weights=square_M)[0], n_K))
+    return root_K
 
 
 def density_around(table: EmitterTable, radius_nm: float = AROUND_NM) -> np.ndarray:

@@ -6,7 +6,8 @@ what its neighbours' unknown positions and photons cost is in its bound. A weak 
 at one place from being singular: nobody looks for an emitter further away than that (a Bayesian bound; Van Trees,
 Detection, Estimation and Modulation Theory, 1968).
 
-Shape suffixes: N emitters, K neighbours, B images, H rows, W columns, P patch side, p pixels of a patch.
+Shape suffixes: N emitters, K neighbours, M members of an emitter's group (its neighbours and itself), X pairs of
+members, L pairs of emitters, G groups of equal size, C parameters of an emitter, Q of a group.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from emitter.core.emitters import Emitters
+from emitter.core.threads import one_thread
 from emitter.core.units import PixelSize
 from emitter.metrics.crlb import CRLB, NoiseVariance
+from emitter.metrics.noise_slopes import NoiseSlopes, noise_slopes
 from emitter.psf.base import PSF
-from emitter.psf.render import render
 
 MOST_NEIGHBOURS = 4
-_CHUNK_BYTES = 1 << 25  # of the neighbours' slopes at a time
 _INSIDE_PX = 1e-3
-_OWN = 4  # parameters of a neighbour: x, y, z, photons; an emitter's own are followed by the background
+_ROUNDING = 2e-6  # of float32 sums: so much more information on the diagonal keeps every matrix positive
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,7 @@ class CrowdedCRLB:
     alone: CRLB
 
 
-@dataclass(frozen=True)
-class _Patches:
-    """Of every emitter: slopes (N, 5, p) of the expected photons by x (px), y (px), z (nm), photons and background,
-    over the pixel's noise and 0 outside of the frame, so that products of them are information; corner of the patch
-    (N, 2) as row and column."""
-
-    slopes_N5p: Tensor
-    corner_N2: Tensor
-    side: int
-
-    def rows(self, rows: Tensor) -> _Patches:
-        """Of some emitters."""
-        return _Patches(self.slopes_N5p[rows], self.corner_N2[rows], self.side)
-
-
+@one_thread()
 def crowded_crlb(
     psf: PSF,
     noise_variance: NoiseVariance,
@@ -89,78 +76,47 @@ def crowded_crlb(
         y_px_N=emitters.y_px_N.clamp(0, height - _INSIDE_PX),
         z_nm_N=emitters.z_nm_N.clamp(low_nm, high_nm),  # beyond it no PSF depends on z
     )
-    patches = _patches(psf, noise_variance, emitters, height, width)
-    prior_N5 = _prior_information(psf, emitters)
-    if not free_z:
-        patches.slopes_N5p[:, 2] = 0.0
-    has_z = bool(patches.slopes_N5p[:, 2].any())
-    neighbour_NK = _neighbours(emitters, psf.radius_px, most_neighbours)
-    variance_N5 = torch.empty(n, 5, dtype=torch.float64)
-    own_N55 = _own_information(patches) + torch.diag_embed(prior_N5)
+    free_z = free_z and high_nm > low_nm
+    slopes = noise_slopes(psf, noise_variance, emitters, height, width, free_z)
+    own_NCC = _with_prior(slopes.own(), psf, emitters, free_z)
+    alone_NC = _variances(own_NCC, own_NCC.shape[-1])
+    crowded_NC = _crowded(slopes, own_NCC, _neighbours(emitters, psf.radius_px, most_neighbours))
+
+    def named(variance_NC: Tensor) -> CRLB:
+        x, y, *z, photons, background = variance_NC.sqrt().unbind(dim=1)
+        depth = z[0] if free_z else torch.full_like(x, torch.nan)
+        return CRLB(x * pixel_size.x_nm, y * pixel_size.y_nm, depth, photons, background)
+
+    return CrowdedCRLB(named(crowded_NC), named(alone_NC))
+
+
+def _with_prior(own_NCC: Tensor, psf: PSF, emitters: Emitters, free_z: bool) -> Tensor:
+    """(N, C, C) float64: with one over the square of what is believed before a look at the frame."""
+    assert emitters.background_N is not None
+    lateral_N = torch.full_like(emitters.photons_N, 1.5)
+    depth_nm = max(psf.z_range_nm[1] - psf.z_range_nm[0], 1.0)
+    believed = [lateral_N, lateral_N]
+    believed += [torch.full_like(lateral_N, depth_nm)] if free_z else []
+    believed += [emitters.photons_N.clamp(min=1.0), emitters.background_N.clamp(min=1.0)]
+    own_NCC = own_NCC.double()
+    diagonal_NC = own_NCC.diagonal(dim1=1, dim2=2)
+    diagonal_NC += diagonal_NC * _ROUNDING + torch.stack(believed, dim=1).double() ** -2
+    return own_NCC
+
+
+def _crowded(slopes: NoiseSlopes, own_NCC: Tensor, neighbour_NK: Tensor) -> Tensor:
+    """(N, C): variances of every emitter's parameters, its neighbours' photons and positions being unknown too."""
+    n, most = neighbour_NK.shape
+    member_NM = torch.cat([neighbour_NK, torch.arange(n)[:, None]], dim=1)
+    links = _Links.of(slopes, member_NM)
+    variance_NC = torch.empty(own_NCC.shape[:2], dtype=torch.float64)
     count_N = (neighbour_NK < n).sum(dim=1)
-    links = _Links.of(patches, neighbour_NK)
     for count in count_N.unique().tolist():
-        row_M = (count_N == count).nonzero()[:, 0]
-        information = _assembled(own_N55, links, row_M, neighbour_NK[row_M, :count])
-        variance_N5[row_M] = _inverse_diagonal(information)
-
-    def named(variance_N5: Tensor) -> CRLB:
-        x, y, z, photons, background = variance_N5.sqrt().unbind(dim=1)
-        z = z if has_z else torch.full_like(z, torch.nan)
-        return CRLB(x * pixel_size.x_nm, y * pixel_size.y_nm, z, photons, background)
-
-    return CrowdedCRLB(named(variance_N5), named(_inverse_diagonal(own_N55)))
-
-
-def _patches(
-    psf: PSF, noise_variance: NoiseVariance, emitters: Emitters, height: int, width: int
-) -> _Patches:
-    assert emitters.background_N is not None
-    side = psf.patch_px
-    column_N, row_N = emitters.x_px_N.floor().long(), emitters.y_px_N.floor().long()
-    patch_NPP, slope_N3PP = psf.derivatives(
-        (emitters.x_px_N - column_N - 0.5).float(),
-        (emitters.y_px_N - row_N - 0.5).float(),
-        emitters.z_nm_N.float(),
-    )
-    photons_N111 = emitters.photons_N.float()[:, None, None, None]
-    slopes = [slope_N3PP * photons_N111, patch_NPP[:, None], torch.ones_like(patch_NPP)[:, None]]
-    margin = psf.radius_px
-    light_BHW = render(psf, emitters, height, width)
-    light_BHW = torch.nn.functional.pad(light_BHW, (margin,) * 4, value=-1.0)  # a pixel outside knows nothing
-    step_P = torch.arange(side)
-    light_NPP = light_BHW[
-        emitters.image_N[:, None, None],
-        (row_N[:, None] + step_P)[:, :, None],
-        (column_N[:, None] + step_P)[:, None, :],
-    ]
-    variance_NPP = noise_variance(light_NPP.clamp(min=0) + emitters.background_N.float()[:, None, None])
-    one_over_noise_NPP = (light_NPP >= 0) * variance_NPP.rsqrt()
-    corner_N2 = torch.stack([row_N, column_N], dim=1)
-    return _Patches((torch.cat(slopes, dim=1) * one_over_noise_NPP[:, None]).flatten(2), corner_N2, side)
-
-
-def _prior_information(psf: PSF, emitters: Emitters) -> Tensor:
-    """(N, 5) float64: one over the square of what is believed before a look at the frame."""
-    assert emitters.background_N is not None
-    depth_nm = psf.z_range_nm[1] - psf.z_range_nm[0]
-    lateral = torch.full_like(emitters.photons_N, 1.5)
-    believed_N5 = torch.stack(
-        [
-            lateral,
-            lateral,
-            torch.full_like(lateral, max(depth_nm, 1.0)),
-            emitters.photons_N.clamp(min=1.0),
-            emitters.background_N.clamp(min=1.0),
-        ],
-        dim=1,
-    )
-    return believed_N5.double() ** -2
-
-
-def _own_information(patches: _Patches) -> Tensor:
-    """(N, 5, 5) float64."""
-    return (patches.slopes_N5p @ patches.slopes_N5p.transpose(1, 2)).double()
+        row_G = (count_N == count).nonzero()[:, 0]
+        nearest = [*range(count), most]
+        information_GQQ = _assembled(own_NCC, links, member_NM[row_G][:, nearest], row_G, nearest)
+        variance_NC[row_G] = _variances(information_GQQ, own_NCC.shape[-1])
+    return variance_NC
 
 
 def _neighbours(emitters: Emitters, reach_px: int, most: int) -> Tensor:
@@ -179,75 +135,51 @@ def _neighbours(emitters: Emitters, reach_px: int, most: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Links:
-    """Information (L, 5, 5) that ties the five parameters of an emitter to those of another, of higher row, by sorted
-    ``key`` (lower row × N + higher row)."""
+    """Information that ties the parameters of two members of an emitter's group (its neighbours, and last itself).
 
-    key_L: Tensor
-    information_L55: Tensor
-    n: int
+    ``information_LCC``: of every pair once, and the same turned. ``place``: for members a > b of the groups, (N,) where
+    in it, with a's parameters as the rows.
+    """
+
+    information_LCC: Tensor
+    place: dict[tuple[int, int], Tensor]
 
     @classmethod
-    def of(cls, patches: _Patches, neighbour_NK: Tensor) -> _Links:
-        """Of every emitter with its neighbours, and of these with each other."""
-        n, most = neighbour_NK.shape
-        group_NM = torch.cat([torch.arange(n)[:, None], neighbour_NK], dim=1)
-        pairs = [(group_NM[:, a], group_NM[:, b]) for a in range(most + 1) for b in range(a)]
-        one_M, other_M = (torch.cat(side) for side in zip(*pairs, strict=True))
-        there_M = torch.maximum(one_M, other_M) < n
-        key_M = torch.minimum(one_M, other_M) * n + torch.maximum(one_M, other_M)
-        key_L = key_M[there_M].unique()
-        step = max(1, _CHUNK_BYTES // (4 * 5 * patches.side**2))
-        parts = [torch.zeros(0, 5, 5, dtype=torch.float64)]
-        for key in key_L.split(step):
-            parts.append(_link(patches.rows(key // n), patches.rows(key % n)))
-        return cls(key_L, torch.cat(parts), n)
-
-    def between(self, one_M: Tensor, other_M: Tensor) -> Tensor:
-        """(M, 5, 4): of an emitter's own parameters and another's without its background."""
-        key_M = torch.minimum(one_M, other_M) * self.n + torch.maximum(one_M, other_M)
-        information_M55 = self.information_L55[torch.searchsorted(self.key_L, key_M)]
-        turned_M55 = information_M55.transpose(1, 2)
-        return torch.where((one_M < other_M)[:, None, None], information_M55, turned_M55)[..., :_OWN]
+    def of(cls, slopes: NoiseSlopes, member_NM: Tensor) -> _Links:
+        """Of groups, N standing for nobody."""
+        n, m = member_NM.shape
+        pairs = [(a, b) for a in range(m) for b in range(a)]
+        one_XN, other_XN = (torch.stack([member_NM[:, pair[side]] for pair in pairs]) for side in (0, 1))
+        low_XN, high_XN = torch.minimum(one_XN, other_XN), torch.maximum(one_XN, other_XN)
+        key_XN = torch.where(high_XN < n, low_XN * n + high_XN, -1)
+        key_L, place_XN = key_XN.unique(return_inverse=True)
+        information_LCC = slopes.between(key_L.clamp(min=0) // n, key_L.clamp(min=0) % n)
+        place_XN = place_XN + len(key_L) * (one_XN > other_XN)
+        both = torch.cat([information_LCC, information_LCC.transpose(1, 2)])
+        return cls(both, dict(zip(pairs, place_XN, strict=True)))
 
 
-def _link(one: _Patches, other: _Patches) -> Tensor:
-    """(L, 5, 5) float64: Σ over the pixels that both patches hold of the slopes' products."""
-    side = one.side
-    shift_L2 = one.corner_N2 - other.corner_N2
-    step_P = torch.arange(side)
-    row_LP, column_LP = shift_L2[:, :1] + step_P, shift_L2[:, 1:] + step_P
-    inside_LPP = ((row_LP >= 0) & (row_LP < side))[:, :, None] & ((column_LP >= 0) & (column_LP < side))[
-        :, None
-    ]
-    place_LPP = row_LP.clamp(0, side - 1)[:, :, None] * side + column_LP.clamp(0, side - 1)[:, None]
-    place_L5p = place_LPP.flatten(1)[:, None].expand(-1, 5, -1)
-    there_L5p = other.slopes_N5p.gather(2, place_L5p) * inside_LPP.flatten(1)[:, None]
-    return (one.slopes_N5p @ there_L5p.transpose(1, 2)).double()
-
-
-def _assembled(own_N55: Tensor, links: _Links, row_M: Tensor, neighbour_MK: Tensor) -> Tensor:
-    """(M, 5 + 4 K, 5 + 4 K): the emitter's own parameters first, then those of its K neighbours."""
-    n_rows, count = neighbour_MK.shape
-    size = 5 + _OWN * count
-    full = torch.zeros(n_rows, size, size, dtype=torch.float64)
-    full[:, :5, :5] = own_N55[row_M]
-    for a in range(count):
-        at_a = slice(5 + _OWN * a, 5 + _OWN * (a + 1))
-        block_M54 = links.between(row_M, neighbour_MK[:, a])
-        full[:, :5, at_a] = block_M54
-        full[:, at_a, :5] = block_M54.transpose(1, 2)
-        full[:, at_a, at_a] = own_N55[neighbour_MK[:, a], :_OWN, :_OWN]
+def _assembled(own_NCC: Tensor, links: _Links, member_GM: Tensor, row_G: Tensor, named: list[int]) -> Tensor:
+    """(G, Q, Q), the lower half: the information of groups of as many members, the emitter itself, with its
+    background, last."""
+    n_parameters = own_NCC.shape[-1]
+    of_neighbour = n_parameters - 1
+    size = of_neighbour * len(named) + 1
+    full = torch.zeros(len(row_G), size, size, dtype=torch.float64)
+    for a, name in enumerate(named):
+        n_own = n_parameters if a + 1 == len(named) else of_neighbour
+        at_a = slice(of_neighbour * a, of_neighbour * a + n_own)
+        full[:, at_a, at_a] = own_NCC[member_GM[:, a], :n_own, :n_own]
         for b in range(a):
-            at_b = slice(5 + _OWN * b, 5 + _OWN * (b + 1))
-            block_M44 = links.between(neighbour_MK[:, a], neighbour_MK[:, b])[:, :_OWN]
-            full[:, at_a, at_b] = block_M44
-            full[:, at_b, at_a] = block_M44.transpose(1, 2)
+            place_G = links.place[name, named[b]][row_G]
+            at_b = slice(of_neighbour * b, of_neighbour * (b + 1))
+            full[:, at_a, at_b] = links.information_LCC[place_G][:, :n_own, :of_neighbour].double()
     return full
 
 
-def _inverse_diagonal(information_MQQ: Tensor) -> Tensor:
-    """(M, 5): the first five of the inverse's diagonal."""
-    scale_MQ = information_MQQ.diagonal(dim1=1, dim2=2).sqrt()
-    unit_MQQ = information_MQQ / (scale_MQ[:, :, None] * scale_MQ[:, None, :])
-    variance_MQ = torch.linalg.inv(unit_MQQ).diagonal(dim1=1, dim2=2) / scale_MQ**2
-    return variance_MQ[:, :5]
+def _variances(information_GQQ: Tensor, n_last: int) -> Tensor:
+    """(G, n_last): of the last parameters. From the lower half of their information."""
+    factor_GQQ = torch.linalg.cholesky(information_GQQ)
+    last_GCC = factor_GQQ[:, -n_last:, -n_last:]  # its inverse is the last block of the whole's
+    one = torch.eye(n_last, dtype=torch.float64).expand_as(last_GCC)
+    return torch.linalg.solve_triangular(last_GCC, one, upper=False).square().sum(dim=1)

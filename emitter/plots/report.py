@@ -56,18 +56,19 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; }
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and the sentence below it."""
+    """A PNG, the sentence below it, and the name of the file that it also makes; empty: none."""
 
     png: bytes
     caption: str
+    name: str = ""
 
     @classmethod
-    def of(cls, figure: Figure, caption: str) -> Picture:
+    def of(cls, figure: Figure, caption: str, name: str = "") -> Picture:
         """Of a figure of matplotlib's."""
         FigureCanvasAgg(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=_DPI, format="png")
-        return cls(buffer.getvalue(), caption)
+        return cls(buffer.getvalue(), caption, name)
 
     @property
     def base64(self) -> str:

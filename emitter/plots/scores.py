@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emitter.plots.style import BLUE, GREEN, GREY, ORANGE
+from emitter.plots.style import BLUE, GREEN, GREY, ORANGE, nothing
 
 _FEWEST = 5  # in a bin
 _ERROR_PERCENTILE = 99.0
@@ -18,7 +18,8 @@ _ERROR_PERCENTILE = 99.0
 
 @dataclass(frozen=True)
 class Curves:
-    """Scores at K values of a quantity, (K,) each; NaN where there are none."""
+    """Scores at K values of a quantity, (K,) each; NaN where there are none. ``bound_…``: the Cramér-Rao bound of the
+    emitters behind the RMSE, None where it is not known."""
 
     at: np.ndarray
     n_truth: np.ndarray
@@ -27,6 +28,8 @@ class Curves:
     recall: np.ndarray
     rmse_lateral_nm: np.ndarray
     rmse_axial_nm: np.ndarray
+    bound_lateral_nm: np.ndarray | None = None
+    bound_axial_nm: np.ndarray | None = None
 
 
 def plot_binned(by: Mapping[str, Curves]) -> Figure:
@@ -42,12 +45,17 @@ def plot_binned(by: Mapping[str, Curves]) -> Figure:
         ):
             axes[0, column].plot(bins.at[enough], values[enough], "o-", ms=4, color=colour, label=name)
         axes[0, column].set(ylim=(0, 1.03), xlabel=label)
-        for name, values, colour in (
-            ("lateral", bins.rmse_lateral_nm, BLUE),
-            ("axial", bins.rmse_axial_nm, ORANGE),
+        for name, values, bound, colour in (
+            ("lateral", bins.rmse_lateral_nm, bins.bound_lateral_nm, BLUE),
+            ("axial", bins.rmse_axial_nm, bins.bound_axial_nm, ORANGE),
         ):
-            if np.isfinite(values[enough]).any():
-                axes[1, column].plot(bins.at[enough], values[enough], "o-", ms=4, color=colour, label=name)
+            if not np.isfinite(values[enough]).any():
+                continue
+            axes[1, column].plot(bins.at[enough], values[enough], "o-", ms=4, color=colour, label=name)
+            if bound is not None and np.isfinite(bound[enough]).any():
+                axes[1, column].plot(
+                    bins.at[enough], bound[enough], "--", color=colour, label=f"{name}, Cramér-Rao bound"
+                )
         axes[1, column].set(xlabel=label, ylabel="RMSE (nm)")
         axes[1, column].set_ylim(bottom=0)
     for row in axes:
@@ -58,14 +66,16 @@ def plot_binned(by: Mapping[str, Curves]) -> Figure:
     return figure
 
 
-def plot_errors(errors: Mapping[str, np.ndarray], bounds: Mapping[str, np.ndarray]) -> Figure:
+def plot_errors(
+    errors: Mapping[str, np.ndarray], bounds: Mapping[str, np.ndarray], photon_ratio_M: np.ndarray
+) -> Figure:
     """Histograms of the errors (nm) of matched pairs (M,) by axis; with the Cramér-Rao ``bounds`` (M,) by axis, where
-    they are known, what errors of that size would look like."""
+    they are known, what errors of that size would look like; and of found over true photons."""
     errors = {axis: error for axis, error in errors.items() if np.isfinite(error).any()}
     figure = Figure(figsize=(11, 3.2), layout="constrained")
-    for axes, (axis, error_M) in zip(
-        figure.subplots(1, len(errors), squeeze=False)[0] if errors else [], errors.items(), strict=True
-    ):
+    panels = figure.subplots(1, len(errors) + 1, squeeze=False)[0]
+    _draw_photon_ratio(panels[-1], photon_ratio_M)
+    for axes, (axis, error_M) in zip(panels, errors.items(), strict=False):
         error_M = error_M[np.isfinite(error_M)]
         far = max(float(np.percentile(np.abs(error_M), _ERROR_PERCENTILE)), 1.0)
         edges = np.linspace(-far, far, 61)
@@ -76,6 +86,31 @@ def plot_errors(errors: Mapping[str, np.ndarray], bounds: Mapping[str, np.ndarra
         axes.set(xlabel=f"error in {axis} (nm)", yticks=[])
     if errors:
         figure.axes[0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_photon_ratio(axes: Axes, ratio_M: np.ndarray) -> None:
+    ratio_M = ratio_M[np.isfinite(ratio_M)]
+    if not len(ratio_M):
+        nothing(axes, "photons are not known")
+    top = max(2.0, float(np.percentile(ratio_M, _ERROR_PERCENTILE))) if len(ratio_M) else 2.0
+    axes.hist(ratio_M, np.linspace(0, top, 61).tolist(), color=BLUE)
+    axes.axvline(1, color="black", lw=0.8)
+    axes.set(xlabel="photons found / true", yticks=[])
+
+
+def plot_pixel_bias(x_px_N: np.ndarray, y_px_N: np.ndarray) -> Figure:
+    """Where positions (px) lie within their pixel, and how much that is by chance: a flat line, and two standard
+    deviations of a bin around it."""
+    figure = Figure(figsize=(11, 2.8), layout="constrained")
+    n_bins = int(np.clip(len(x_px_N) // 50, 5, 40))
+    edges = np.linspace(0, 1, n_bins + 1)
+    flat = len(x_px_N) / n_bins
+    for axes, axis, value_N in zip(figure.subplots(1, 2), "xy", (x_px_N, y_px_N), strict=True):
+        axes.stairs(np.histogram(value_N % 1.0, edges)[0], edges, color=BLUE, fill=True, alpha=0.7)
+        axes.axhspan(flat - 2 * math.sqrt(flat), flat + 2 * math.sqrt(flat), color=GREY, alpha=0.25, lw=0)
+        axes.axhline(flat, color="black", lw=0.8)
+        axes.set(xlabel=f"{axis} within the pixel (px)", ylabel="localizations", xlim=(0, 1))
     return figure
 
 

@@ -28,9 +28,7 @@ def render(psf: PSF, emitters: Emitters, height: int, width: int) -> Tensor:
     emitters = emitters.select(near_N)
     # Patches of emitters up to r outside reach 2 r outside: with that margin no patch pixel needs a check.
     padded_H, padded_W = height + 4 * r, width + 4 * r
-    canvas = torch.zeros(emitters.n_images * padded_H * padded_W, device=near_N.device)
-    row_P = torch.arange(psf.patch_px, device=near_N.device)
-    offset_PP = row_P[:, None] * padded_W + row_P
+    padded_BHW = torch.zeros(emitters.n_images, padded_H, padded_W, device=near_N.device)
     step = max(1, _CHUNK_PIXELS // psf.patch_px**2)
     for start in range(0, len(emitters), step):
         part = slice(start, start + step)
@@ -41,8 +39,20 @@ def render(psf: PSF, emitters: Emitters, height: int, width: int) -> Tensor:
         )
         patches_NPP *= emitters.photons_N[part].float()[:, None, None]
         first_row_N = emitters.image_N[part] * padded_H + row_N.long() + r
-        first_N = first_row_N * padded_W + column_N.long() + r
-        place_NPP = first_N[:, None, None] + offset_PP
-        canvas.scatter_add_(0, place_NPP.view(-1), patches_NPP.view(-1))
-    padded_BHW = canvas.view(emitters.n_images, padded_H, padded_W)
+        add_patches(padded_BHW, first_row_N * padded_W + column_N.long() + r, patches_NPP)
     return padded_BHW[:, 2 * r : 2 * r + height, 2 * r : 2 * r + width].contiguous()
+
+
+def add_patches(images_BHW: Tensor, first_N: Tensor, patches_NPP: Tensor) -> None:
+    """Add patches to images in place; ``first_N`` is the flat index of each patch's first pixel."""
+    step_P = torch.arange(patches_NPP.shape[-1], device=first_N.device)
+    place_NPP = first_N[:, None, None] + (step_P[:, None] * images_BHW.shape[-1] + step_P)
+    images_BHW.view(-1).scatter_add_(0, place_NPP.view(-1), patches_NPP.view(-1))
+
+
+def cut_patches(images_BHW: Tensor, first_N: Tensor, side: int) -> Tensor:
+    """The patches (N, side, side) of images that begin at the flat indices ``first_N``."""
+    row_NP = first_N[:, None] + torch.arange(side, device=first_N.device) * images_BHW.shape[-1]
+    # a patch's row is ``side`` pixels in a row: copied as one piece, many times faster than pixel by pixel
+    runs = images_BHW.as_strided((images_BHW.numel() - side + 1, side), (1, 1))
+    return runs.index_select(0, row_NP.flatten()).view(-1, side, side)

@@ -68,7 +68,7 @@ class SplinePSF(PSF):
         slabs_N4CC, u_N, _ = self._slabs(z_nm_N)
         plane_NCC = _contract(slabs_N4CC, weights(u_N)[:, None])[:, 0]
         rows_NPC = _shifted_sum(plane_NCC, weights(0.5 - dy_px_N), 1)
-        return _shifted_sum(rows_NPC, weights(0.5 - dx_px_N), 2)
+        return _shifted_sum(rows_NPC, weights(0.5 - dx_px_N), 2).contiguous()
 
     def derivatives(self, dx_px_N: Tensor, dy_px_N: Tensor, z_nm_N: Tensor) -> tuple[Tensor, Tensor]:
         """The patches (N, P, P) and their derivatives (N, 3, P, P) by x (1/px), y (1/px), z (1/nm)."""
@@ -81,7 +81,7 @@ class SplinePSF(PSF):
         by_x = _shifted_sum(rows_NPC, -weight_slopes(0.5 - dx_px_N), 2)
         by_y = _shifted_sum(_shifted_sum(plane_NCC, -weight_slopes(0.5 - dy_px_N), 1), weight_x, 2)
         by_z = _shifted_sum(_shifted_sum(by_z_NCC, weight_y, 1), weight_x, 2)
-        return value, torch.stack((by_x, by_y, by_z), dim=1)
+        return value.contiguous(), torch.stack((by_x, by_y, by_z), dim=1)
 
     def _slabs(self, z_nm_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Four z slabs of every emitter (N, 4, C, C), the fraction of the cell (N,), and whether z is in
@@ -115,11 +115,19 @@ def _contract(slabs_N4CC: Tensor, weight_NM4: Tensor) -> Tensor:
     return torch.bmm(weight_NM4, slabs_N4CC.view(n, 4, side * side)).view(n, -1, side, side)
 
 
-def _shifted_sum(a: Tensor, weight_N4: Tensor, axis: int) -> Tensor:
-    """Σ_i w_i a[i : i + P] along one axis, which shrinks by 3."""
-    size = a.shape[axis] - 3
-    weight = weight_N4[:, :, None, None]
-    total = a.narrow(axis, 0, size) * weight[:, 0]
+def _shifted_sum(a_NRC: Tensor, weight_N4: Tensor, axis: int) -> Tensor:
+    """Σ_i w_i a[i : i + P] along the rows (1) or the columns (2), which become 3 fewer.
+
+    In one run over all rows, since runs of a single row are too short to be fast; what is mixed from the end of a row
+    and the beginning of the next is cut off.
+    """
+    n, rows, columns = a_NRC.shape
+    step = columns if axis == 1 else 1
+    a_Np = a_NRC.reshape(n, rows * columns)
+    size = a_Np.shape[1] - 3 * step
+    sum_Np = (a_Np[:, :size] * weight_N4[:, :1]).contiguous()
     for i in range(1, 4):
-        total.addcmul_(a.narrow(axis, i, size), weight[:, i])
-    return total
+        sum_Np.addcmul_(a_Np[:, i * step : i * step + size], weight_N4[:, i : i + 1])
+    if axis == 1:
+        return sum_Np.view(n, rows - 3, columns)
+    return sum_Np.as_strided((n, rows, columns - 3), (size, columns, 1))

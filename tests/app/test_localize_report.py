@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from emitter.app import localize_report
-from emitter.app.localize_report import mismatches, report_of
+from emitter.app.localize_report import report_of
 from emitter.core import channels as ch
 from emitter.core.channels import Scaling
 from emitter.core.decoding import Thresholds
 from emitter.core.table import EmitterTable
+from emitter.inference.appearance import Appearance
 from emitter.inference.bundle import Bundle
 from emitter.inference.localizer import Region
-from emitter.inference.residuals import Residuals
+from emitter.inference.usual import Usual
 from emitter.io.movies import open_movie
 from emitter.io.tables import write_table
 from emitter.psf import build
@@ -52,44 +53,12 @@ def bundle() -> Bundle:
     return Bundle(Blind(), Scaling(), Thresholds(), psf, CAMERA, simulation)  # type: ignore[arg-type]
 
 
-def table(photons: float = 2000, background: float = 30) -> EmitterTable:
-    n = 50
-    place = np.linspace(100, 3000, n)
-    return EmitterTable.of(
-        np.arange(n), x_nm=place, y_nm=place, photons=np.full(n, photons), background=np.full(n, background)
-    )
-
-
-def frames(chi2: float) -> Residuals:
-    zero = np.zeros((2, 8, 8))
-    return Residuals(zero, zero, np.full((8, 8), chi2))
-
-
-@pytest.mark.parametrize(
-    ("found", "chi2", "said"),
-    [
-        (table(), 1.2, []),
-        (table(photons=1000), 1.2, []),
-        (table(photons=400), 1.2, ["photons"]),
-        (table(photons=9000), 1.2, ["photons"]),
-        (table(background=300), 1.2, ["background"]),
-        (table(background=3), 1.2, ["background"]),
-        (table(), 9.0, ["reduced χ²"]),
-        (table(photons=9000, background=300), 9.0, ["background", "photons", "reduced χ²"]),
-        (EmitterTable.empty(), 1.2, []),
-    ],
-)
-def test_one_sentence_for_each_that_does_not_fit(found: EmitterTable, chi2: float, said: list[str]) -> None:
-    sentences = mismatches(found, frames(chi2), 1.0, bundle())
-    assert len(sentences) == len(said)
-    assert all(word in sentence for word, sentence in zip(said, sentences, strict=True))
-
-
 def test_the_true_table_of_a_movie_fits_also_in_a_region(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """χ² of the whole frame would count the emitters outside of the region as missed."""
-    monkeypatch.setattr(localize_report, "simulated_chi2", lambda bundle, density: 1.0)
+    like_it = Usual(1.0, 9.0, Appearance(*[np.zeros(0)] * 7))
+    monkeypatch.setattr(localize_report, "usual", lambda bundle, density, background: like_it)
     true = bundle()
     sample = Simulator(true.simulation, true.psf, true.camera).sample(1, torch.arange(12), Domain.HELD_OUT)
     emitters = replace(sample.emitters, background_N=torch.full_like(sample.emitters.x_px_N, 30.0))

@@ -294,9 +294,7 @@ def test_a_region_outside_of_the_frame_is_refused() -> None:
 def test_frames_of_a_range_see_their_neighbours_outside_of_it() -> None:
     frames = movie_of([(1, 5, 5), (2, 5, 5), (3, 5, 5), (4, 5, 5)])
     whole = whole_table(frames)
-    part = EmitterTable.concatenate(
-        table for _, table in localizer(1500).tables(open_movie(frames), range(2, 4))
-    )
+    part = EmitterTable.concatenate(table for _, table in localizer(1500).tables(open_movie(frames), (2, 3)))
     inside = whole.select((whole.frame >= 2) & (whole.frame < 4))
     for name, column in part.columns().items():
         np.testing.assert_array_equal(column, inside.columns()[name])

@@ -10,15 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from emitter.core import channels as ch
 from emitter.core.channels import Scaling
 from emitter.core.decoding import Thresholds, decode
+from emitter.core.emitters import Emitters
 from emitter.core.table import PRECISION_COLUMNS
 from emitter.core.units import PixelSize
 from emitter.inference import uncertainty_fit
 from emitter.inference.bundle import Bundle
-from emitter.inference.uncertainty import Correction, hats
+from emitter.inference.uncertainty import Correction, Knots, hats
 from emitter.inference.uncertainty_fit import errors_of, fit_correction
 from emitter.psf import build
 from emitter.psf.gaussian import GaussianSettings
@@ -104,7 +106,7 @@ def test_a_network_that_finds_nothing_has_no_correction(monkeypatch: pytest.Monk
 
 
 def test_a_correction_survives_its_state() -> None:
-    one = Correction((1.0, 2.0), {"x_nm": (1.0, 0.5)}, (0.2, 1.0), (0.4, 0.9))
+    one = Correction(Knots((1.0, 2.0), (-1.0, 0.0)), {"x_nm": (1.0, 0.5)}, (0.2, 1.0), (0.4, 0.9))
     assert Correction.from_state(one.state()) == one
 
 
@@ -132,3 +134,50 @@ def test_the_monotone_map_finds_the_share_that_is_true() -> None:
     assert list(shares) == sorted(shares)
     x = np.linspace(0.1, 0.9, 9)
     np.testing.assert_allclose(np.interp(x, scores, shares), x**2, atol=0.05)
+
+
+def test_the_density_is_that_of_the_square_inside_the_image() -> None:
+    rng = np.random.default_rng(6)
+    height, width, n = 50, 120, 200
+    x_px, y_px = rng.uniform(0, width, n), rng.uniform(0, height, n)
+    image = rng.integers(0, 2, n)
+    emitters = Emitters(2, *(torch.tensor(one) for one in (image, x_px, y_px)), *(torch.ones(n),) * 2)
+    found = bundle().uncertainty().log_density(emitters, height, width)
+    x_um, y_um = x_px * 0.1, y_px * 0.1
+    for k in range(n):
+        near = (np.abs(x_um - x_um[k]) <= 4) & (np.abs(y_um - y_um[k]) <= 4) & (image == image[k])
+        area_um2 = (min(x_um[k] + 4, 12) - max(x_um[k] - 4, 0)) * (min(y_um[k] + 4, 5) - max(y_um[k] - 4, 0))
+        assert np.exp(found[k]) == pytest.approx((near.sum() - 1) / area_um2 + 1 / 16)
+
+
+class Teller(BrightPixels):
+    """Is off by nothing or by a pixel and a half, and says which, in channels of its own."""
+
+    def forward(self, photons_BTHW: Tensor) -> list[Tensor]:
+        maps = super().forward(photons_BTHW)[0]
+        middle_BHW = photons_BTHW[:, 1]
+        brightest_BHW = middle_BHW == F.max_pool2d(middle_BHW[:, None], 5, stride=1, padding=2)[:, 0]
+        maps[:, ch.P] = torch.where(brightest_BHW, maps[:, ch.P], -20.0)
+        wrong_BHW = (middle_BHW.round() % 2).float()
+        maps[:, ch.X] += 3.0 * wrong_BHW  # in half cells
+        sigmas = torch.full((len(maps), len(ch.SIGMAS), *maps.shape[-2:]), 1.0)
+        sigmas[:, ch.REGRESSION.index(ch.X)] += 5.0 * wrong_BHW
+        return [torch.cat([maps, sigmas], dim=1)]
+
+
+def test_what_the_network_says_itself_is_used() -> None:
+    teller = replace(bundle(), network=Teller())  # type: ignore[arg-type]
+    known = replace(teller, correction=fit_correction(teller, most_samples=320))
+    sample = Simulator(known.simulation, known.psf, known.camera).sample(1, torch.arange(64), Domain.HELD_OUT)
+    emitters = decode(known.network(sample.photons_BTHW)[-1], known.scaling, known.thresholds)
+    columns = known.uncertainty().columns(emitters, 32, 32)
+    assert emitters.sigma_N4 is not None
+    wrong = emitters.sigma_N4[:, 0].numpy() > 1
+    assert 0.3 < wrong.mean() < 0.7
+    for group, low_nm, high_nm in ((~wrong, 25, 45), (wrong, 120, 190)):
+        assert low_nm < np.median(columns["precision_x_nm"][group]) < high_nm
+        assert 25 < np.median(columns["precision_y_nm"][group]) < 65
+
+
+def test_a_correction_of_other_features_is_none() -> None:
+    assert Correction.from_state({"photon_knots": [1.0, 2.0], "weights": {}}) is None

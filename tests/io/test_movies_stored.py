@@ -11,9 +11,10 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from nd2_file import write_nd2
 
 from emitter.core.errors import EmitterError
-from emitter.io.movies import open_movie
+from emitter.io.movies import movies_of, open_movie
 from emitter.io.prefetch import prefetched
 
 FRAMES = np.random.default_rng(0).integers(0, 1000, (20, 30, 40)).astype(np.uint16)
@@ -54,12 +55,13 @@ def test_zarr_by_its_path_or_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "package", "extra"),
-    [("movie.zarr", "zarr", "zarr")],
+    [("movie.zarr", "zarr", "zarr"), ("movie.nd2", "nd2", "nd2"), ("movie.czi", "pylibCZIrw", "czi")],
 )
 def test_a_missing_package_is_named_with_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
+    for module in (package, f"{package}.{extra}"):
+        monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(EmitterError, match=rf"{package}, which is not installed.*'emitter\[{extra}\]'"):
         open_movie(tmp_path / name)
@@ -115,3 +117,78 @@ def test_an_abandoned_reader_stops() -> None:
     assert next(ready) == 0
     ready.close()
     assert len(read) < 10
+
+
+def test_nd2_of_one_frame_axis(tmp_path: Path) -> None:
+    nd2 = pytest.importorskip("nd2", reason="nd2 is not installed: pip install 'emitter[nd2]'")
+    write_nd2(tmp_path / "movie.nd2", FRAMES)
+    np.testing.assert_array_equal(
+        nd2.imread(tmp_path / "movie.nd2"), FRAMES
+    )  # the file is one for others too
+    with open_movie(tmp_path / "movie.nd2") as movie:
+        assert (movie.n_frames, movie.height, movie.width) == FRAMES.shape
+        np.testing.assert_array_equal(movie.read(2, 9), FRAMES[2:9])
+    write_nd2(tmp_path / "stacks.nd2", FRAMES, depths=4)
+    with pytest.raises(EmitterError, match=r"stacks\.nd2 has the axes T 5, Z 4, .*one frame axis"):
+        open_movie(tmp_path / "stacks.nd2")
+    (tmp_path / "bad.nd2").write_bytes(b"no nd2 at all" * 100)
+    with pytest.raises(EmitterError, match=r"bad\.nd2 cannot be read as \.nd2"):
+        open_movie(tmp_path / "bad.nd2")
+
+
+@pytest.mark.parametrize("compression", ["uncompressed:", "zstd1:"])
+@pytest.mark.parametrize("axis", ["T", "Z"])
+def test_czi_of_one_frame_axis(tmp_path: Path, compression: str, axis: str) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="not installed: pip install 'emitter[czi]'")
+    with czi.create_czi(str(tmp_path / "movie.czi")) as file:
+        for k, frame in enumerate(FRAMES):
+            plane = {"T": 0, "Z": 0, "C": 0, axis: k}
+            file.write(frame[..., None], plane=plane, compression_options=compression)
+    with open_movie(tmp_path / "movie.czi") as movie:
+        assert (movie.n_frames, movie.height, movie.width) == FRAMES.shape
+        np.testing.assert_array_equal(movie.read(2, 9), FRAMES[2:9])
+
+
+def test_czi_of_more_axes_and_a_damaged_one(tmp_path: Path) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="not installed: pip install 'emitter[czi]'")
+    with czi.create_czi(str(tmp_path / "colours.czi")) as file:
+        for k in range(4):
+            file.write(FRAMES[k][..., None], plane={"T": k // 2, "C": k % 2})
+    with pytest.raises(EmitterError, match=r"colours\.czi has the axes .*of one channel"):
+        open_movie(tmp_path / "colours.czi")
+    with czi.create_czi(str(tmp_path / "scenes.czi")) as file:
+        for k in range(2):
+            file.write(FRAMES[k][..., None], plane={"T": 0}, scene=k, location=(100 * k, 0))
+    with pytest.raises(EmitterError, match=r"scenes\.czi has the axes .*scene 2"):
+        open_movie(tmp_path / "scenes.czi")
+    (tmp_path / "bad.czi").write_bytes(b"no czi at all" * 100)
+    with pytest.raises(EmitterError, match=r"bad\.czi cannot be read as \.czi"):
+        open_movie(tmp_path / "bad.czi")
+
+
+def test_one_of_several_series_of_a_tiff(tmp_path: Path) -> None:
+    path = tmp_path / "positions.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as file:
+        file.write(FRAMES[:8], metadata={"axes": "TYX"})
+        file.write(FRAMES[8:, :20], metadata={"axes": "TYX"})
+    with pytest.raises(EmitterError, match=r"2 image series of 2 kinds: name the one .*tif:/0 to .*tif:/1"):
+        open_movie(path)
+    for source, expected in ((":/0", FRAMES[:8]), (":/1", FRAMES[8:, :20]), (":1", FRAMES[8:, :20])):
+        with open_movie(f"{path}{source}") as movie:
+            np.testing.assert_array_equal(movie.read(0, movie.n_frames), expected)
+    with pytest.raises(EmitterError, match=r"has 2 image series and no '/2': give one from .*:/0 to .*:/1"):
+        open_movie(f"{path}:/2")
+    with pytest.raises(EmitterError, match="does not exist"):
+        open_movie(f"{tmp_path}/no.tif:/0")
+
+
+def test_each_file_that_is_named_is_a_movie(tmp_path: Path) -> None:
+    names = ["cell_10.tif", "cell_2.tif"]
+    for name in names:
+        tifffile.imwrite(tmp_path / name, FRAMES)
+    in_order = [str(tmp_path / name) for name in reversed(names)]
+    assert movies_of(str(tmp_path)) == in_order
+    assert movies_of(str(tmp_path / "cell_*.tif")) == in_order
+    assert movies_of([in_order[1], "a.h5:/x", "b.zarr:/y"]) == [in_order[1], "a.h5:/x", "b.zarr:/y"]
+    with pytest.raises(EmitterError, match="no file matches"):
+        movies_of(str(tmp_path / "*.dax"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emitter.core.errors import EmitterError
-from emitter.core.table import EmitterTable
+from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 from emitter.core.units import PixelSize
+from emitter.io import thunderstorm
 from emitter.io.tables import read_table, write_table
-from emitter.io.thunderstorm import TableWriter
+from emitter.io.thunderstorm import TableWriter, read_parts, write_rows
 
 
 @st.composite
@@ -81,6 +83,33 @@ def test_thunderstorm_header_is_exact(tmp_path: Path) -> None:
     assert first_line[1].split(",")[:3] == ["1", "1", "0.5000"]  # ids and frames from 1
     assert '"z [nm]"' not in (tmp_path / "2d.csv").read_text()
     assert np.isnan(read_table(tmp_path / "2d.csv").z_nm).all()
+
+
+@given(
+    st.lists(
+        st.floats(-1e10, 1e10) | st.sampled_from([np.nan, np.inf, -np.inf, 0.00005, 0.5, 1e9]),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_cells_are_formatted_as_python_does(values: list[float]) -> None:
+    column, written = np.array(values).round(4), io.BytesIO()
+    write_rows(written, {"id": np.arange(len(values)), "value": column})
+    expected = [f"{i},{value + 0.0:.4f}\n".replace("nan", "NaN") for i, value in enumerate(column)]
+    assert written.getvalue().decode() == "".join(expected)
+
+
+def test_blocks_and_a_whole_table_are_written_alike(tmp_path: Path) -> None:
+    n, rng = 40, np.random.default_rng(1)
+    names = ("x_nm", "y_nm", "z_nm", "photons", "background", "probability", *PRECISION_COLUMNS)
+    columns = {name: rng.exponential(100, n).round(4) for name in names}
+    columns["precision_z_nm"][3] = np.nan
+    table = EmitterTable.of(rng.integers(0, 9, n), **columns)
+    with TableWriter(tmp_path / "blocks.csv", with_z=True, with_precision=True) as writer:
+        for rows in (slice(0, 7), slice(7, 7), slice(7, n)):
+            writer.write(table.select(rows))
+    write_table(tmp_path / "whole.csv", table, "thunderstorm")
+    assert (tmp_path / "blocks.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
 @pytest.mark.parametrize("n", [0, 3])
@@ -257,3 +286,24 @@ def test_an_interrupted_writer_keeps_what_it_has_under_another_name(tmp_path: Pa
     with pytest.raises(RuntimeError), TableWriter(tmp_path / "nothing.csv", with_z=True):
         raise RuntimeError
     assert sorted(p.name for p in tmp_path.iterdir()) == ["locs.csv", "locs.csv.partial"]
+
+
+@pytest.mark.parametrize("with_precision", [False, True])
+@pytest.mark.parametrize("with_z", [False, True])
+def test_parts_of_a_written_table_are_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_z: bool, with_precision: bool
+) -> None:
+    random = np.random.default_rng(0)
+    names = ("x_nm", "y_nm", "z_nm", "photons", "background", "probability")
+    columns = {name: random.normal(1000, 300, 5000) for name in (*names, *PRECISION_COLUMNS)}
+    columns["photons"][7] = np.nan
+    table = EmitterTable.of(np.sort(random.integers(0, 500, 5000)), **columns)
+    with TableWriter(tmp_path / "locs.csv", with_z, with_precision) as writer:
+        writer.write(table)
+    monkeypatch.setattr(thunderstorm, "_PART_BYTES", 1 << 16)
+    parts = list(read_parts(tmp_path / "locs.csv"))
+    assert len(parts) > 3
+    equal(EmitterTable.concatenate(parts), read_table(tmp_path / "locs.csv"), atol=0)
+    with TableWriter(tmp_path / "none.csv", with_z, with_precision):
+        pass
+    assert sum(len(part) for part in read_parts(tmp_path / "none.csv")) == 0

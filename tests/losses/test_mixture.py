@@ -9,12 +9,12 @@ import torch
 from scipy.stats import norm
 
 from emitter.core import channels as ch
-from emitter.core.channels import Scaling
+from emitter.core.channels import SIGMA_FLOOR, Scaling
 from emitter.core.emitters import Emitters
 from emitter.core.errors import SettingsError
 from emitter.losses.base import Truth
 from emitter.losses.detection.bce import BCESettings
-from emitter.losses.mixture import SIGMA_FLOOR, Mixture, MixtureSettings
+from emitter.losses.mixture import Mixture, MixtureSettings
 
 SIDE = 10
 EPS = 1e-4

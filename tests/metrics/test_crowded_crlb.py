@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -130,3 +132,12 @@ def test_a_crowd_keeps_every_matrix_positive() -> None:
 
 def test_none_have_no_bound() -> None:
     assert len(crowded_crlb(PSF_3D, noise, PIXEL, emitters([], []), 40, 40).crowded.x_nm) == 0
+
+
+def test_a_background_of_nothing_or_less_gives_no_endless_certainty() -> None:
+    one = emitters([5.3, 8.1], [5.2, 7.7])
+    for background in (0.0, -5.0):
+        dark = replace(one, background_N=torch.full((2,), background), photons_N=torch.tensor([0.0, 900.0]))
+        bound = crowded_crlb(PSF_3D, lambda photons: photons, PIXEL, dark, 16, 16).crowded
+        for sigma_N in (bound.x_nm, bound.z_nm, bound.photons, bound.background):
+            assert (sigma_N.isfinite() & (sigma_N > 0)).all()
