@@ -36,7 +36,12 @@ _KNOWN_PARTS = ((0.0, 1.0), (0.3, 0.7))
 _MIN_PART = 0.1  # of a known PSF's depths
 # scale, lowest and highest of what is fitted: background and its noise, density, photons and their spread;
 _COMMON = ((0.2, -30, 30), (0.2, -2, 2), (0.3, -8, 5), (0.3, -4, 4), (0.3, -2.2, 1.0))
-_FREE = ((0.2, -1.2, 1.2), (0.3, -1.5, 3), (0.1, -0.4, 0.85), (0.2, -0.7, 0.7))  # and of a shape its four numbers,
+_FREE = (
+    (0.2, -1.2, 1.2),
+    (0.3, -1.5, 3),
+    (0.1, -0.4, 0.85),
+    (0.2, -0.7, 0.7),
+)  # and of a shape its four numbers,
 _KNOWN = ((0.1, -0.7, 0.7), (0.1, -0.7, 0.7))  # or the depths of a known one
 
 

@@ -41,9 +41,7 @@ class FreeShape:
         """Mean over the depths of the σ of the Gaussian that is as peaked (Σ h² = 1/(4π σ²)); a halo counts in it."""
         x_Z, y_Z = self.variances_px2()
         core_Z, halo, share = np.sqrt(x_Z * y_Z), (self.halo_times * self.sigma_px) ** 2, self.halo_share
-        peaked_Z = (
-            (1 - share) ** 2 / core_Z + 4 * share * (1 - share) / (core_Z + halo) + share**2 / halo
-        )
+        peaked_Z = (1 - share) ** 2 / core_Z + 4 * share * (1 - share) / (core_Z + halo) + share**2 / halo
         return float((peaked_Z**-0.5).mean())
 
     def variances_px2(self) -> tuple[np.ndarray, np.ndarray]:

@@ -184,11 +184,11 @@ def _psf_verdict(survey: Survey, bundle: Bundle) -> Verdict:
     seen = f"spots {width:.3g} px wide (σ); the checkpoint's are {known}"
     as_wide = narrow / WIDTH_FACTOR <= width <= wide * WIDTH_FACTOR
     if survey.is_3d and not bundle.is_3d:
-        advice = "the spots are elongated to both sides, as those of a 3D PSF, and this network knows no depth: train one in 3D"
+        advice = "the spots are elongated to both sides as those of a 3D PSF, and this network knows no depth"
     elif as_wide and survey.fits is not False:
         return Verdict("PSF", seen, True)
     elif as_wide:
-        advice = "spots of this PSF do not explain the pixels, at no density, photons and depth: another PSF, or pixel size"
+        advice = "this PSF does not explain the pixels at any density, photons and depth: check it and the pixel size"
     else:
         nm = math.sqrt(bundle.pixel_size.x_nm * bundle.pixel_size.y_nm)
         advice = (
