@@ -135,9 +135,20 @@ def _show(diagnosis: Diagnosis, settings: Settings) -> None:
             table.add_row(one.what, one.seen, verdict, style=None if one.fine else "bold yellow")
         table.add_section()
     console.print(table)
-    beside = "" if settings.checkpoint is None else ", beside the camera and the PSF of the checkpoint"
-    console.print(f"settings for train.py{beside}:")
+    if settings.checkpoint is None:
+        console.print("settings for train.py:")
+    else:
+        console.print(_fits(diagnosis), "to train for it, beside the checkpoint's camera and PSF:", sep="; ")
     console.print(" ".join(diagnosis.overrides), soft_wrap=True, markup=False, highlight=False)
+
+
+def _fits(diagnosis: Diagnosis) -> str:
+    off = [one.what for one in (*diagnosis.camera.verdicts, *diagnosis.fit) if not one.fine]
+    return (
+        f"the checkpoint does not fit this movie ({', '.join(off)})"
+        if off
+        else "the checkpoint fits this movie"
+    )
 
 
 def _to_draw(found: Survey, sampled: Sampled, camera: Camera) -> DiagnosisData:

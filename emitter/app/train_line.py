@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any
 
 from emitter.app.schema import to_plain
@@ -49,4 +50,4 @@ def _worded(value: Any) -> str:
         return f"[{','.join(_worded(one) for one in value)}]"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.10g}" if isinstance(value, float | int) else str(value)
+    return f"{value:.10g}" if isinstance(value, float | int) else shlex.quote(str(value))

@@ -12,7 +12,7 @@ from emitter.inference.survey.blinking import fractions, lag_shape, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled, planned_runs, sample_frames
 from emitter.inference.survey.shot_noise import Histogram, Priors
-from emitter.inference.survey.spot_shape import FreeShape
+from emitter.inference.survey.spot_shape import FreeShape, KnownShape
 from emitter.inference.survey.spots import find_spots
 from emitter.inference.survey.suggestions import training_density
 from emitter.inference.survey.survey import Survey, survey
@@ -93,6 +93,20 @@ def test_priors_within_20_percent(camera, density, psf, background, flux, lifeti
         assert found.lifetime_frames == pytest.approx(lifetime, rel=0.35)
     check = check_camera(found.transfer, Camera.build(camera))
     assert all(one.fine for one in check.verdicts), check.verdicts
+
+
+def test_a_known_psf_is_used_where_it_explains_the_pixels() -> None:
+    counts, true_density = simulated(EMCCD, 0.4, ASTIGMATIC, n_frames=96)
+    camera = Camera.build(EMCCD)
+    sampled = sample_frames(ArrayMovie(counts), camera)
+    right, wrong = (
+        survey(sampled, camera, KnownShape.of(build(psf, camera.pixel_size)))
+        for psf in (ASTIGMATIC, GaussianSettings(200.0))
+    )
+    assert right.fits and right.density_per_um2 == pytest.approx(true_density, rel=0.2)
+    assert right.priors.flux_mean == pytest.approx(3000, rel=0.2)
+    assert isinstance(right.priors.shape, KnownShape)
+    assert wrong.fits is False and wrong.priors is wrong.free
 
 
 @pytest.mark.parametrize("times", [0.5, 2.0])

@@ -21,9 +21,9 @@ def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
     low, high = (level + off_photons for level in found.background)
     low_density, high_density = training_density(found.density_per_um2)
     density = (
-        f"{found.density_per_um2:.3g} emitters/µm² seen per frame, the dim ones that are on for a part of it included "
-        f"({found.spots_per_um2:.2g} spots stand out); "
-        f"train on {low_density:.2g} to {high_density:.2g}: crowded frames teach more, also of sparse ones"
+        f"{found.density_per_um2:.3g} emitters/µm² a frame, those on for a part of it included "
+        f"({found.spots_per_um2:.2g} spots/µm² stand out); train on {low_density:.2g} to {high_density:.2g}, as crowded "
+        "frames teach more"
     )
     return (
         Verdict(

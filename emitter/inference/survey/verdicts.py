@@ -10,6 +10,7 @@ import torch
 from emitter.inference.bundle import Bundle
 from emitter.inference.survey.camera_noise import PhotonTransfer
 from emitter.inference.survey.spot_shape import as_peaked_px
+from emitter.inference.survey.suggestions import number
 from emitter.inference.survey.survey import Survey
 from emitter.psf.base import PSF
 from emitter.simulation.camera import Camera
@@ -153,7 +154,7 @@ def check_fit(survey: Survey, bundle: Bundle) -> tuple[Verdict, ...]:
         (0.0, simulation.density_per_um2[1]),
         DENSITY_FACTOR,
         "emitters/µm²",
-        "it is more crowded than anything that the network has seen, train with a higher simulation.density_per_um2",
+        "more crowded than what the network has seen: train with a higher simulation.density_per_um2",
     )
     return (
         _within(
@@ -180,8 +181,7 @@ def check_fit(survey: Survey, bundle: Bundle) -> tuple[Verdict, ...]:
 def _psf_verdict(survey: Survey, bundle: Bundle) -> Verdict:
     width = survey.free.width_px
     narrow, wide = widths_px(bundle.psf, bundle.simulation.z_range_nm)
-    known = f"{narrow:.3g}" if narrow == wide else f"{narrow:.3g} to {wide:.3g}"
-    seen = f"spots {width:.3g} px wide (σ); the checkpoint's are {known}"
+    seen = f"spots {width:.3g} px wide (σ); the checkpoint's are {_range(narrow, wide)}"
     as_wide = narrow / WIDTH_FACTOR <= width <= wide * WIDTH_FACTOR
     if survey.is_3d and not bundle.is_3d:
         advice = "the spots are elongated to both sides as those of a 3D PSF, and this network knows no depth"
@@ -202,12 +202,14 @@ def _within(
     what: str, value: float, trained: tuple[float, float], factor: float, unit: str, advice: str
 ) -> Verdict:
     low, high = trained
-    known = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    known = _range(low, high)
     fine = low / factor <= value <= high * factor
-    seen = f"{value:.3g} {unit}; the checkpoint was trained for {known}"
     return Verdict(
-        what,
-        seen,
-        fine,
-        "" if fine else f"the movie's {what} is {value:.3g} {unit} and the checkpoint's {known}: {advice}",
+        what, f"{number(value)} {unit}; the checkpoint was trained for {known}", fine, "" if fine else advice
     )
+
+
+def _range(low: float, high: float) -> str:
+    if low == high:
+        return number(low)
+    return f"up to {number(high)}" if low == 0 else f"{number(low)} to {number(high)}"
