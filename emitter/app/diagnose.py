@@ -136,7 +136,9 @@ def _show(diagnosis: Diagnosis, settings: Settings) -> None:
         table.add_section()
     console.print(table)
     if settings.checkpoint is None:
-        console.print("settings for train.py:")
+        wrong = diagnosis.camera.photons_ratio != 1.0
+        first = "first set the camera right and diagnose again; with it as it is, " if wrong else ""
+        console.print(f"{first}settings for train.py:")
     else:
         console.print(_fits(diagnosis), "to train for it, beside the checkpoint's camera and PSF:", sep="; ")
     console.print(" ".join(diagnosis.overrides), soft_wrap=True, markup=False, highlight=False)

@@ -15,6 +15,8 @@ from emitter.inference.survey.verdicts import CameraCheck
 from emitter.psf.build import PSFSettings
 from emitter.simulation.camera import CameraSettings
 
+_MAPPED = ("baseline_adu", "e_per_adu", "read_noise_e")
+
 
 def camera_overrides(settings: CameraSettings, check: CameraCheck) -> list[str]:
     """The camera in full, so that the line stands alone; the baseline is the one that the movie speaks for."""
@@ -24,15 +26,17 @@ def camera_overrides(settings: CameraSettings, check: CameraCheck) -> list[str]:
         given["baseline_adu"] = float(number(better, 4))
     if given["kind"] == "ideal":  # the others are what they are
         given = {"kind": "ideal", "pixel_size_nm": given["pixel_size_nm"]}
+    if settings.calibration is not None:  # its maps take the place of these
+        given = {key: value for key, value in given.items() if key not in _MAPPED}
     return _group("camera", given)
 
 
 def psf_overrides(found: Survey, pixel_size: PixelSize, given: PSFSettings | None) -> list[str]:
-    """The PSF that was given, with all of its depths, where it fits; else a Gaussian for round spots, else nothing."""
+    """The PSF that was given, with all of its depths, where it fits; else a Gaussian where spots look it."""
     shape = found.priors.shape
     if given is not None and isinstance(shape, KnownShape):
         return [f"simulation.z_range_nm={_worded(list(shape.z_range_nm))}", *_group("psf", to_plain(given))]
-    if found.is_3d:
+    if found.is_3d or found.has_halo:
         return []
     sigma_nm = found.free.width_px * math.sqrt(pixel_size.x_nm * pixel_size.y_nm)
     return ["simulation.z_range_nm=[0,0]", "psf=gaussian", f"psf.sigma_nm={number(sigma_nm)}"]

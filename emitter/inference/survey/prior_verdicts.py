@@ -22,8 +22,8 @@ def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
     low_density, high_density = training_density(found.density_per_um2)
     density = (
         f"{found.density_per_um2:.3g} emitters/µm² a frame, those on for a part of it included "
-        f"({found.spots_per_um2:.2g} spots/µm² stand out); train on {low_density:.2g} to {high_density:.2g}, as crowded "
-        "frames teach more"
+        f"({found.spots_per_um2:.2g} spots/µm² stand out); train on {low_density:.2g} to {high_density:.2g}, since "
+        "crowded frames teach more"
     )
     return (
         Verdict(
@@ -52,7 +52,6 @@ def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
 def psf_verdict(found: Survey) -> Verdict:
     """How wide the spots are, whether they are round, and whether the PSF that was given explains them."""
     seen = f"{found.priors.width_px:.3g} px wide (σ)"
-    elongation = found.spots.elongation
     if found.fits is False:
         advice = (
             "the PSF that was given does not explain the pixels at any density, photons and depth, and the figures are "
@@ -61,12 +60,14 @@ def psf_verdict(found: Survey) -> Verdict:
         return Verdict("PSF", seen, False, advice)
     if found.fits:
         return Verdict("PSF", f"{seen} in the mean: the one that was given explains the pixels", True)
-    if elongation is None:
+    if found.is_3d or found.has_halo:
+        what = "elongated to both sides: a 3D PSF" if found.is_3d else "with a halo: no Gaussian"
+        advice = "calibrate it on beads (calibrate.py) and give psf=spline psf.file=FILE, here as to train.py"
+        rough = ", since without it density and photons may be 40 % off" if found.has_halo else ""
+        return Verdict("PSF", f"{seen} in the mean, {what}; {advice}{rough}", True)
+    if found.spots.elongation is None:
         return Verdict("PSF", f"{seen}; too few spots stand alone to tell whether it is round", True)
-    if not found.is_3d:
-        return Verdict("PSF", f"{seen}, round", True)
-    advice = "calibrate it on beads (calibrate.py) and give psf=spline psf.file=FILE, here as to train.py"
-    return Verdict("PSF", f"{seen} in the mean, elongated to both sides: a 3D PSF; {advice}", True)
+    return Verdict("PSF", f"{seen}, round", True)
 
 
 def _lifetime(found: Survey) -> Verdict:

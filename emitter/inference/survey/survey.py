@@ -14,7 +14,7 @@ from emitter.inference.survey.blinking import covariances, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled
 from emitter.inference.survey.shot_noise import Priors, fit_priors, kernel_power, smoothed
-from emitter.inference.survey.spot_shape import KnownShape
+from emitter.inference.survey.spot_shape import FreeShape, KnownShape
 from emitter.inference.survey.spots import Spots, find_spots
 from emitter.simulation.camera import Camera
 
@@ -22,6 +22,7 @@ _SCALE_PX = 1.0
 MIN_NOISE_VARIANCE = 1e-3
 _WORSE, _A_LITTLE = 2.0, 5.0  # misfit of a PSF against that of a free shape, from which it is not the movie's
 ELONGATED = 0.15  # spread of ln(σx/σy) from which a PSF is astigmatic
+HALO = 0.2  # share of the photons; Gaussian spots come out below 0.05, the challenge's PSF from 0.4 on
 OVERLAPPED = 0.6  # and how much more where spots cover the whole frame: two in one are elongated as well
 
 
@@ -54,6 +55,11 @@ class Survey:
         elongation = self.spots.elongation
         covered = 2 * np.pi * self.free.width_px**2 * self.free.density_px
         return elongation is not None and bool(elongation > ELONGATED + OVERLAPPED * covered)
+
+    @property
+    def has_halo(self) -> bool:
+        """Whether the spots are wider at their feet than any Gaussian, as those of most real 3D PSFs."""
+        return isinstance(self.free.shape, FreeShape) and self.free.shape.halo_share > HALO
 
 
 def survey(sampled: Sampled, camera: Camera, known: KnownShape | None = None) -> Survey:

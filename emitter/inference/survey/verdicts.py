@@ -21,6 +21,9 @@ BACKGROUND_FACTOR = 1.5  # how far outside the trained range a value may lie wit
 PHOTONS_FACTOR = 1.5
 DENSITY_FACTOR = 1.3  # only above: networks trained on crowded frames serve sparse ones
 WIDTH_FACTOR = 1.15
+_NOT_PHOTONS = (
+    "the counts are not photons as an ideal camera's are: give the camera (camera=emccd, camera=scmos)"
+)
 
 
 @dataclass(frozen=True)
@@ -88,21 +91,29 @@ def _gain_is_wrong(noise_ratio: float, slope_ratio: float, slope_error: float) -
 
 def _baseline_verdict(check: CameraCheck, camera: Camera, level: float, by_noise: float) -> Verdict:
     baseline = float(camera.baseline_adu.mean())
-    above = f"dark pixels {level:.3g} photons above camera.baseline_adu={baseline:.4g}"
-    seen = f"{above}; their noise belongs to {by_noise:.3g}"
+    maps = camera.map_shape is not None
+    above = f"dark pixels {number(level)} photons above " + (
+        f"camera.calibration's {baseline:.4g} ADU" if maps else f"camera.baseline_adu={baseline:.4g}"
+    )
+    seen = f"{above}; their noise belongs to {number(by_noise)}"
     if check.baseline_off_adu == 0:
         return Verdict("baseline", seen, True)
     better = baseline - check.baseline_off_adu
     side = "high" if check.baseline_off_adu > 0 else "low"
+    if camera.kind == "ideal":
+        return Verdict("baseline", seen, False, _NOT_PHOTONS)
     if better < 0:
         advice = (
-            "a background seems to have been subtracted from this movie, and its noise is that of the background of "
-            f"{by_noise:.3g} photons: use the raw movie"
+            "a background seems to have been subtracted from this movie, and its noise is that of "
+            f"{number(by_noise)} photons: use the raw movie"
         )
         return Verdict("baseline", seen, False, advice)
+    what, instead = ("camera.baseline_adu", f", or try camera.baseline_adu={better:.4g}")
+    if maps:
+        what, instead = ("the offset of camera.calibration", "")
     advice = (
-        f"camera.baseline_adu seems {abs(check.baseline_off_adu):.3g} ADU too {side}: measure it on dark frames, or "
-        f"try camera.baseline_adu={better:.4g}; if a background was subtracted from the movie, use the raw one"
+        f"{what} seems {abs(check.baseline_off_adu):.3g} ADU too {side}: measure it on dark frames{instead}; if a "
+        "background was subtracted from the movie, use the raw one"
     )
     return Verdict("baseline", seen, False, advice)
 
@@ -120,6 +131,8 @@ def _gain_verdict(check: CameraCheck, camera: Camera, transfer: PhotonTransfer) 
             "the noise grows otherwise than the settings say: check camera.e_per_adu, camera.em_gain and kind"
         )
         return Verdict("noise against mean", seen, fine, "" if fine else advice)
+    if camera.kind == "ideal":
+        return Verdict("noise against mean", seen, False, _NOT_PHOTONS)
     times = check.photons_ratio
     words = f"{times:.2g} times too many" if times > 1 else f"{1 / times:.2g} times too few"
     gain = f"camera.e_per_adu={float(camera.e_per_adu.mean()) / times:.3g}"
