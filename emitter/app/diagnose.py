@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from emitter.app.schema import to_plain
-from emitter.app.train_line import camera_overrides, psf_overrides
+from emitter.app.train_line import baseline_adu, camera_overrides, psf_overrides
 from emitter.core.errors import require
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.inference.survey.frames import Sampled, sample_frames
@@ -136,7 +136,12 @@ def _show(diagnosis: Diagnosis, settings: Settings) -> None:
         table.add_section()
     console.print(table)
     if settings.checkpoint is None:
-        wrong = diagnosis.camera.photons_ratio != 1.0
+        check = diagnosis.camera
+        left = (
+            check.baseline_off_adu != 0
+            and baseline_adu(settings.camera, check) == settings.camera.baseline_adu
+        )
+        wrong = left or check.photons_ratio != 1.0
         first = "first set the camera right and diagnose again; with it as it is, " if wrong else ""
         console.print(f"{first}settings for train.py:")
     else:

@@ -20,15 +20,19 @@ _MAPPED = ("baseline_adu", "e_per_adu", "read_noise_e")
 
 def camera_overrides(settings: CameraSettings, check: CameraCheck) -> list[str]:
     """The camera in full, so that the line stands alone; the baseline is the one that the movie speaks for."""
-    given = to_plain(settings)
-    better = settings.baseline_adu - check.baseline_off_adu
-    if check.baseline_off_adu != 0 and settings.calibration is None and better >= 0:
-        given["baseline_adu"] = float(number(better, 4))
+    given = {**to_plain(settings), "baseline_adu": baseline_adu(settings, check)}
     if given["kind"] == "ideal":  # the others are what they are
         given = {"kind": "ideal", "pixel_size_nm": given["pixel_size_nm"]}
     if settings.calibration is not None:  # its maps take the place of these
         given = {key: value for key, value in given.items() if key not in _MAPPED}
     return _group("camera", given)
+
+
+def baseline_adu(settings: CameraSettings, check: CameraCheck) -> float:
+    """The one that the movie speaks for, where it is a setting."""
+    better = settings.baseline_adu - check.baseline_off_adu
+    fixed = settings.kind == "ideal" or settings.calibration is not None or better < 0
+    return settings.baseline_adu if check.baseline_off_adu == 0 or fixed else float(number(better, 4))
 
 
 def psf_overrides(found: Survey, pixel_size: PixelSize, given: PSFSettings | None) -> list[str]:

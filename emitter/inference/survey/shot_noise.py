@@ -34,6 +34,7 @@ _USUAL_CV = 0.4  # spread of the photons to begin with
 _FREE_SHAPES = (FreeShape(1.3, 0.3, 0.05), FreeShape(1.0, 1.5, 0.05), FreeShape(1.3, 1.5, 0.4, 3.5))
 _KNOWN_PARTS = ((0.0, 1.0), (0.3, 0.7))
 _MIN_PART = 0.1  # of a known PSF's depths
+_SURE_OF_FOCUS = 0.07  # standard deviation of the logarithm of the width in focus that spots alone show
 # scale, lowest and highest of what is fitted: background and its noise, density, photons and their spread;
 _COMMON = ((0.2, -30, 30), (0.2, -2, 2), (0.3, -8, 5), (0.3, -4, 4), (0.3, -2.2, 1.0))
 _FREE = (
@@ -195,6 +196,7 @@ def fit_priors(
     noise_variance: float,
     lifetime_frames: float | None,
     known: KnownShape | None = None,
+    focus_px: float | None = None,
 ) -> Priors:
     """Density, photons, background, and the spots' shape where it is not known, of frames in photons.
 
@@ -204,6 +206,7 @@ def fit_priors(
         noise_variance: of a pixel of the background, photons², to begin with.
         lifetime_frames: mean on-time; None: every emitter is on for whole frames.
         known: the spots' shape.
+        focus_px: width of the narrowest spots that stand alone, which a free shape's core leans on.
     """
     histograms = [Histogram.of(frames_THW, scale, excess, amplified, noise_variance) for scale in SCALES_PX]
     best: tuple[float, Priors] | None = None
@@ -217,7 +220,7 @@ def fit_priors(
             _misfits,
             np.zeros(len(scale)),
             x_scale=scale,
-            args=(start, histograms, lifetime_frames),
+            args=(start, histograms, lifetime_frames, focus_px),
             bounds=(lowest, highest),
             max_nfev=60,
         )
@@ -228,7 +231,11 @@ def fit_priors(
 
 
 def _misfits(
-    x: np.ndarray, start: Priors, histograms: list[Histogram], lifetime_frames: float | None
+    x: np.ndarray,
+    start: Priors,
+    histograms: list[Histogram],
+    lifetime_frames: float | None,
+    focus_px: float | None,
 ) -> np.ndarray:
     priors = _moved(start, x)
     parts = [histogram.residuals(priors, lifetime_frames) for histogram in histograms]
@@ -237,6 +244,8 @@ def _misfits(
     usual = [x[4] / 0.5, x[1] / 0.1]
     if isinstance(priors.shape, FreeShape):
         usual += [priors.shape.defocus, priors.shape.halo_share / 0.3, x[8] / 0.3]
+        if focus_px is not None:
+            usual.append(np.log(priors.shape.focus_px / focus_px) / _SURE_OF_FOCUS)
     else:
         usual += [priors.shape.low, 1 - priors.shape.high]
     return np.concatenate((*parts, np.array(usual)))

@@ -44,6 +44,12 @@ class FreeShape:
         peaked_Z = (1 - share) ** 2 / core_Z + 4 * share * (1 - share) / (core_Z + halo) + share**2 / halo
         return float((peaked_Z**-0.5).mean())
 
+    @property
+    def focus_px(self) -> float:
+        """√(σx σy) of the core at the depth where it is narrowest."""
+        x_Z, y_Z = self.variances_px2()
+        return float((x_Z * y_Z).min() ** 0.25)
+
     def variances_px2(self) -> tuple[np.ndarray, np.ndarray]:
         """σx² and σy² at depths spread evenly over those that are seen, (Z,) each."""
         x_Z, y_Z = (

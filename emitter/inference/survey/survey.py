@@ -84,7 +84,8 @@ def survey(sampled: Sampled, camera: Camera, known: KnownShape | None = None) ->
     for _ in range(2):  # background and lifetime lean on each other
         light = max(float(flat_THW.mean()) - level, 0.0)
         lifetime = lifetime_of(covariance_K, (noise + excess * light) * kernel_power(_SCALE_PX))
-        priors = fit_priors(flat_THW, excess, camera.em_gain is not None, noise, lifetime)
+        focus = find_spots(flat_THW, level, noise, excess).focus_px
+        priors = fit_priors(flat_THW, excess, camera.em_gain is not None, noise, lifetime, focus_px=focus)
         if abs(priors.background - level) < 0.1 * np.sqrt(noise):
             break
         level = priors.background

@@ -101,7 +101,7 @@ def _baseline_verdict(check: CameraCheck, camera: Camera, level: float, by_noise
     better = baseline - check.baseline_off_adu
     side = "high" if check.baseline_off_adu > 0 else "low"
     if camera.kind == "ideal":
-        return Verdict("baseline", seen, False, _NOT_PHOTONS)
+        return Verdict("baseline", seen, False, f"{_NOT_PHOTONS}, with camera.baseline_adu={better:.4g}")
     if better < 0:
         advice = (
             "a background seems to have been subtracted from this movie, and its noise is that of "
