@@ -197,6 +197,8 @@ def _plain(diagnosis: Diagnosis) -> dict[str, Any]:
         "lifetime_frames": found.lifetime_frames,
         "width_px": found.priors.width_px,
         "is_3d": found.is_3d,
+        "has_halo": found.has_halo,
+        "psf_fits": found.fits,
         "noise_ratio": diagnosis.camera.noise_ratio,
         "slope_ratio": diagnosis.camera.slope_ratio,
         "baseline_off_adu": diagnosis.camera.baseline_off_adu,

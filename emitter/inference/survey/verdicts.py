@@ -21,6 +21,7 @@ BACKGROUND_FACTOR = 1.5  # how far outside the trained range a value may lie wit
 PHOTONS_FACTOR = 1.5
 DENSITY_FACTOR = 1.3  # only above: networks trained on crowded frames serve sparse ones
 WIDTH_FACTOR = 1.15
+_NOISE_ERROR = 0.1  # relative, of the dark pixels' noise: that of emitters is in it
 _NOT_PHOTONS = (
     "the counts are not photons as an ideal camera's are: give the camera (camera=emccd, camera=scmos)"
 )
@@ -69,9 +70,10 @@ def check_camera(transfer: PhotonTransfer, camera: Camera) -> CameraCheck:
     slope_ratio = transfer.slope / excess
     by_noise = (transfer.background_variance - dark) / excess  # the level that this noise belongs to, photons
     believable = NOISE_RANGE[0] <= noise_ratio <= NOISE_RANGE[1]
-    gain_wrong = not believable and _gain_is_wrong(noise_ratio, slope_ratio, transfer.slope_error / excess)
+    told = (noise_ratio, slope_ratio, transfer.slope_error / excess)
+    gain_wrong = not believable and _gain_is_wrong(*told)
     off_photons = 0.0 if believable or gain_wrong else by_noise - transfer.background
-    photons_ratio = max(slope_ratio if slope_ratio > 0 else noise_ratio, 1e-3) if gain_wrong else 1.0
+    photons_ratio = max(_times(*told), 1e-3) if gain_wrong else 1.0
     check = CameraCheck(noise_ratio, slope_ratio, photons_ratio, off_photons * per_photon, ())
     verdicts = (
         _baseline_verdict(check, camera, transfer.background, by_noise),
@@ -82,11 +84,20 @@ def check_camera(transfer: PhotonTransfer, camera: Camera) -> CameraCheck:
 
 def _gain_is_wrong(noise_ratio: float, slope_ratio: float, slope_error: float) -> bool:
     """Whether the slope is off as well, beyond its error, to the same side."""
-    if slope_ratio <= 0:
+    if slope_ratio <= 0 or abs(slope_ratio - 1) < 2 * slope_error:
         return False
-    error = max(slope_error / slope_ratio, 0.1)
     off = math.log(slope_ratio)
-    return off * math.log(noise_ratio) > 0 and abs(off) > max(2 * error, math.log(1.4))
+    return off * math.log(noise_ratio) > 0 and abs(off) > math.log(1.4)
+
+
+def _times(noise_ratio: float, slope_ratio: float, slope_error: float) -> float:
+    """By how much a gain is wrong: as the dark pixels' noise and the slope say, by their errors, where they agree; else
+    as the slope says, which a baseline that is wrong as well leaves alone."""
+    error = max(slope_error / slope_ratio, _NOISE_ERROR)
+    apart = math.log(noise_ratio / slope_ratio)
+    if abs(apart) > 3 * math.hypot(error, _NOISE_ERROR):
+        return slope_ratio
+    return slope_ratio * math.exp(apart / (1 + (_NOISE_ERROR / error) ** 2))
 
 
 def _baseline_verdict(check: CameraCheck, camera: Camera, level: float, by_noise: float) -> Verdict:
