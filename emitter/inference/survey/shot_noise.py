@@ -247,7 +247,7 @@ def _misfits(
         if focus_px is not None:
             usual.append(np.log(priors.shape.focus_px / focus_px) / _SURE_OF_FOCUS)
     else:
-        usual += [priors.shape.low, 1 - priors.shape.high]
+        usual += [priors.shape.low / 0.2, (1 - priors.shape.high) / 0.2]
     return np.concatenate((*parts, np.array(usual)))
 
 
