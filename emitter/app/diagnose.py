@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,23 @@ from rich.progress import Progress
 from rich.table import Table
 
 from emitter.app.schema import to_plain
+from emitter.app.train_line import baseline_adu, camera_overrides, psf_overrides
 from emitter.core.errors import require
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.inference.survey.frames import Sampled, sample_frames
-from emitter.inference.survey.shot_noise import SCALES_PX, Histogram
-from emitter.inference.survey.suggestions import number, simulation_overrides, training_density
+from emitter.inference.survey.prior_verdicts import prior_verdicts, psf_verdict
+from emitter.inference.survey.shot_noise import Histogram
+from emitter.inference.survey.spot_shape import SCALES_PX, KnownShape
+from emitter.inference.survey.suggestions import simulation_overrides
 from emitter.inference.survey.survey import Survey, survey
 from emitter.inference.survey.verdicts import CameraCheck, Verdict, adu_per_photon, check_camera, check_fit
 from emitter.io.files import prepare_output, replacing
 from emitter.io.movies import open_movie
 from emitter.plots.diagnosis import DiagnosisData, plot_diagnosis
+from emitter.psf.build import PSFSettings, build
 from emitter.simulation.camera import Camera, CameraSettings
 
 log = logging.getLogger(__name__)
-
-_BAD_MISFIT = 400.0  # of the pixels' distribution; movies of the simulation stay below 200
-_MIN_DENSITY_PX = 2e-5  # below it, next to nothing was seen
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Settings:
     camera: CameraSettings
     movie: str
     checkpoint: Path | None = None
+    psf: PSFSettings | None = None
     output: Path | None = None
     frame_size_px: tuple[int, int] | None = None
 
@@ -48,6 +49,10 @@ class Settings:
         require(
             self.frame_size_px is None or min(self.frame_size_px) >= 1,
             f"frame_size_px is {self.frame_size_px}: give [rows, columns] of the .dax movie's frames",
+        )
+        require(
+            self.checkpoint is None or self.psf is None,
+            "psf and checkpoint are both given: leave psf out, the checkpoint has its own",
         )
 
 
@@ -77,8 +82,8 @@ def run(settings: Settings) -> Diagnosis:
             movie, camera, lambda done, total: bar.update(task, completed=done, total=total)
         )
         task = bar.add_task("estimating", total=None)
-        found = survey(sampled, camera)
-    diagnosis = diagnose(found, camera, settings.camera, bundle)
+        found = survey(sampled, camera, _known_shape(settings, camera, bundle))
+    diagnosis = diagnose(found, camera, settings.camera, bundle, settings.psf)
     _show(diagnosis, settings)
     if figure is not None:
         with replacing(figure) as temporary:
@@ -89,103 +94,31 @@ def run(settings: Settings) -> Diagnosis:
     return diagnosis
 
 
+def _known_shape(settings: Settings, camera: Camera, bundle: Bundle | None) -> KnownShape | None:
+    if bundle is not None:
+        return KnownShape.of(bundle.psf, bundle.simulation.z_range_nm)
+    return None if settings.psf is None else KnownShape.of(build(settings.psf, camera.pixel_size))
+
+
 def diagnose(
-    found: Survey, camera: Camera, settings: CameraSettings, bundle: Bundle | None = None
+    found: Survey,
+    camera: Camera,
+    settings: CameraSettings,
+    bundle: Bundle | None = None,
+    psf: PSFSettings | None = None,
 ) -> Diagnosis:
-    """Everything that is said of a survey; ``settings`` are those that ``train.py`` would be given."""
+    """Everything that is said of a survey; the settings are those that ``train.py`` would be given."""
     check = check_camera(found.transfer, camera)
     off_photons = check.baseline_off_adu / adu_per_photon(camera)
-    sigma_nm = None
-    if not found.is_3d:
-        sigma_nm = found.priors.width_px * math.sqrt(camera.pixel_size.x_nm * camera.pixel_size.y_nm)
-    overrides: list[str] = []
-    if bundle is None:
-        overrides = [*_camera_overrides(settings, check)]
-    overrides += simulation_overrides(found, off_photons, sigma_nm)
-    fit = () if bundle is None else check_fit(found, bundle)
-    return Diagnosis(found, check, tuple(_prior_verdicts(found, off_photons)), fit, tuple(overrides))
-
-
-def _camera_overrides(settings: CameraSettings, check: CameraCheck) -> list[str]:
-    """The camera in full, so that the line stands alone; the baseline is the one that the movie speaks for."""
-    given = to_plain(settings)
-    better = settings.baseline_adu - check.baseline_off_adu
-    if check.baseline_off_adu != 0 and settings.calibration is None and better >= 0:
-        given["baseline_adu"] = float(number(better, 4))
-    kind = given.pop("kind")
-    values = {key: value for key, value in given.items() if value is not None and value is not False}
-    if kind == "ideal":
-        values = {"pixel_size_nm": given["pixel_size_nm"]}
-    return [f"camera={kind}", *(f"camera.{key}={_worded(value)}" for key, value in values.items())]
-
-
-def _worded(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(_worded(one) for one in value)}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.10g}" if isinstance(value, float | int) else str(value)
-
-
-def _prior_verdicts(found: Survey, off_photons: float) -> list[Verdict]:
-    priors = found.priors
-    low, high = (level + off_photons for level in found.background)
-    low_density, high_density = training_density(found.density_per_um2)
-    density = (
-        f"{found.density_per_um2:.3g} emitters/µm² seen per frame, the dim ones that are on for a part of it included "
-        f"({found.spots_per_um2:.2g} spots stand out); "
-        f"train on {low_density:.2g} to {high_density:.2g}: crowded frames teach more, also of sparse ones"
-    )
-    few = priors.density_px < _MIN_DENSITY_PX
-    model = priors.misfit < _BAD_MISFIT
-    return [
-        Verdict(
-            "background",
-            f"{low:.3g} to {high:.3g} photons per pixel",
-            high > 0,
-            "no light above the baseline",
-        ),
-        Verdict(
-            "density",
-            density,
-            not few,
-            "next to no emitters: nothing can be said of photons and width either",
-        ),
-        Verdict(
-            "photons",
-            f"{number(priors.flux_mean)} ± {number(priors.flux_std, 2)} per frame while on",
-            model,
-            "the pixels are not distributed as those of such emitters are (filaments, an uneven background, another "
-            "PSF): take these numbers as rough",
-        ),
-        Verdict("PSF", _psf_words(found), True),
-        Verdict("lifetime", *_lifetime_words(found)),
+    priors, overrides = prior_verdicts(found, off_photons), simulation_overrides(found, off_photons)
+    if bundle is not None:
+        return Diagnosis(found, check, priors, check_fit(found, bundle), tuple(overrides))
+    overrides = [
+        *camera_overrides(settings, check),
+        *overrides,
+        *psf_overrides(found, camera.pixel_size, psf),
     ]
-
-
-def _psf_words(found: Survey) -> str:
-    width = f"{found.priors.width_px:.3g} px wide (σ)"
-    elongation = found.spots.elongation
-    if elongation is None:
-        return f"{width}; too few spots stand alone to tell whether it is round"
-    if found.is_3d:
-        return f"{width} in the mean, elongated to both sides: a 3D PSF, calibrate it on beads (calibrate.py)"
-    return f"{width}, round"
-
-
-def _lifetime_words(found: Survey) -> tuple[str, bool, str]:
-    lifetime = found.lifetime_frames
-    if found.run_frames < 2:
-        return "cannot be told: no consecutive frames", False, "give simulation.lifetime_frames yourself"
-    if lifetime is None:
-        return "none: frames are independent, or emitters are on for much less than a frame", True, ""
-    if lifetime > found.run_frames:
-        return (
-            f"about {lifetime:.2g} frames",
-            False,
-            "longer than the runs of frames that were read: take it as rough",
-        )
-    return f"{lifetime:.2g} frames", True, ""
+    return Diagnosis(found, check, (*priors, psf_verdict(found)), (), tuple(overrides))
 
 
 def _show(diagnosis: Diagnosis, settings: Settings) -> None:
@@ -202,8 +135,27 @@ def _show(diagnosis: Diagnosis, settings: Settings) -> None:
             table.add_row(one.what, one.seen, verdict, style=None if one.fine else "bold yellow")
         table.add_section()
     console.print(table)
-    console.print("settings for train.py (add experiment=NAME before them):")
+    if settings.checkpoint is None:
+        check = diagnosis.camera
+        left = (
+            check.baseline_off_adu != 0
+            and baseline_adu(settings.camera, check) == settings.camera.baseline_adu
+        )
+        wrong = left or check.photons_ratio != 1.0
+        first = "first set the camera right and diagnose again; with it as it is, " if wrong else ""
+        console.print(f"{first}settings for train.py:")
+    else:
+        console.print(_fits(diagnosis), "to train for it, beside the checkpoint's camera and PSF:", sep="; ")
     console.print(" ".join(diagnosis.overrides), soft_wrap=True, markup=False, highlight=False)
+
+
+def _fits(diagnosis: Diagnosis) -> str:
+    off = [one.what for one in (*diagnosis.camera.verdicts, *diagnosis.fit) if not one.fine]
+    return (
+        f"the checkpoint does not fit this movie ({', '.join(off)})"
+        if off
+        else "the checkpoint fits this movie"
+    )
 
 
 def _to_draw(found: Survey, sampled: Sampled, camera: Camera) -> DiagnosisData:
@@ -245,6 +197,8 @@ def _plain(diagnosis: Diagnosis) -> dict[str, Any]:
         "lifetime_frames": found.lifetime_frames,
         "width_px": found.priors.width_px,
         "is_3d": found.is_3d,
+        "has_halo": found.has_halo,
+        "psf_fits": found.fits,
         "noise_ratio": diagnosis.camera.noise_ratio,
         "slope_ratio": diagnosis.camera.slope_ratio,
         "baseline_off_adu": diagnosis.camera.baseline_off_adu,

@@ -64,6 +64,22 @@ def test_table_line_and_files(
     assert (tmp_path / "out" / "diagnosis.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_psf_that_is_given_is_judged_and_goes_on_to_training(
+    counts_THW: np.ndarray, tmp_path: Path
+) -> None:
+    movie = tmp_path / "movie.tif"
+    tifffile.imwrite(movie, counts_THW, photometric="minisblack")
+    fitting = run(Settings(CAMERA, str(movie), psf=GaussianSettings(130.0)))
+    assert fitting.overrides[-3:] == ("simulation.z_range_nm=[0,0]", "psf=gaussian", "psf.sigma_nm=130")
+    other = run(Settings(CAMERA, str(movie), psf=GaussianSettings(260.0)))
+    (said,) = (one for one in other.priors if one.what == "PSF")
+    assert not said.fine and "does not explain" in said.advice
+    sigma = dict(one.split("=") for one in other.overrides)["psf.sigma_nm"]
+    assert float(sigma) == pytest.approx(130, rel=0.1)
+    with pytest.raises(EmitterError, match="psf and checkpoint"):
+        Settings(CAMERA, str(movie), checkpoint=tmp_path, psf=GaussianSettings(130.0))
+
+
 def bundle_for(simulation: SimulationSettings, sigma_nm: float) -> Bundle:
     camera = Camera.build(CAMERA)
     model = VarSettings(stem_channels=(8, 8, 8), widths=(8, 8, 8), blocks=(1, 1, 1), latent_channels=8)

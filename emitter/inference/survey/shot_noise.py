@@ -7,15 +7,16 @@ histograms", Chen et al., Biophysical Journal 1999):
     log φ(t) = i t b − t² v/2 + ∫ n(u) (exp(i t u − t² e u/2) − 1) du
 
 with the background b, the noise's variance v there and the further variance e per photon of an emitter's own noise. A
-Gaussian spot of a photons that covers A = 2π σx σy pixels gives more than u on A ln(a / (A u)) pixels, so that only the
-product of its widths matters. Frames smoothed by a wide and a narrow kernel tell photons from width.
+spot counts by how many of its pixels have more than u (``emitter.inference.survey.spot_shape``). Frames smoothed by a
+wide and a narrow kernel tell photons from width, and a spot from its halo.
 
-Shape suffixes: V values, F frequencies, A photons of an emitter, Z widths, G groups of values.
+Shape suffixes: V values, F frequencies, A photons of an emitter, S shares of its photons, G groups of values.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len
@@ -24,15 +25,25 @@ from scipy.optimize import least_squares
 from scipy.special import ndtri
 
 from emitter.inference.survey.blinking import fractions
+from emitter.inference.survey.spot_shape import SCALES_PX, FreeShape, KnownShape, at_shares
 
-SCALES_PX = (1.0, 2.0, 3.5)  # kernels' standard deviations
-_PIXEL_VARIANCE = 1 / 12  # that integration over a pixel adds to a spot's
 _MODEL_ERROR = 0.03  # of the model's own probabilities: real spots are not quite Gaussian
 _FLUX_NODES = ndtri((np.arange(9) + 0.5) / 9)
 _FLUX_NODES /= _FLUX_NODES.std()
-_DEPTH_NODES = (np.arange(5) + 0.5) / 5
 _USUAL_CV = 0.4  # spread of the photons to begin with
-_FOCUS = 0.4  # foci of an astigmatic PSF at ± this share of the depth that is seen
+_FREE_SHAPES = (FreeShape(1.3, 0.3, 0.05), FreeShape(1.0, 1.5, 0.05), FreeShape(1.3, 1.5, 0.4, 3.5))
+_KNOWN_PARTS = ((0.0, 1.0), (0.3, 0.7))
+_MIN_PART = 0.1  # of a known PSF's depths
+_SURE_OF_FOCUS = 0.07  # standard deviation of the logarithm of the width in focus that spots alone show
+# scale, lowest and highest of what is fitted: background and its noise, density, photons and their spread;
+_COMMON = ((0.2, -30, 30), (0.2, -2, 2), (0.3, -8, 5), (0.3, -4, 4), (0.3, -2.2, 1.0))
+_FREE = (
+    (0.2, -1.2, 1.2),
+    (0.3, -1.5, 3),
+    (0.1, -0.4, 0.85),
+    (0.2, -0.7, 0.7),
+)  # and of a shape its four numbers,
+_KNOWN = ((0.1, -0.7, 0.7), (0.1, -0.7, 0.7))  # or the depths of a known one
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,8 @@ class Priors:
     """What the distribution of the pixels says.
 
     ``density_px``: emitters seen per frame and pixel; ``flux_mean``, ``flux_std``: photons per frame while on;
-    ``background``: photons per pixel; ``noise_variance``: of a pixel of the background, photons²; ``sigma_px``: the
-    width in focus; ``defocus``: half the range of depths over the depth of focus, 0 for a 2D PSF.
+    ``background``: photons per pixel; ``noise_variance``: of a pixel of the background, photons²; ``shape``: of the
+    spots; ``misfit``: how badly all of it describes the pixels.
     """
 
     density_px: float
@@ -49,22 +60,13 @@ class Priors:
     flux_std: float
     background: float
     noise_variance: float
-    sigma_px: float
-    defocus: float
-    misfit: float
+    shape: FreeShape | KnownShape
+    misfit: float = 0.0
 
     @property
     def width_px(self) -> float:
-        """Mean √(σx σy) over the depths that are seen; of a 2D PSF its σ."""
-        x_Z, y_Z = self.variances_px2()
-        return float(((x_Z * y_Z) ** 0.25).mean())
-
-    def variances_px2(self) -> tuple[np.ndarray, np.ndarray]:
-        """σx² and σy² at depths spread evenly over those that are seen, (Z,) each."""
-        x_Z, y_Z = (
-            self.sigma_px**2 * (1 + (self.defocus * (_DEPTH_NODES + side * _FOCUS)) ** 2) for side in (-1, 1)
-        )
-        return x_Z, y_Z
+        """Of the spots, σ of a Gaussian: mean over the depths that are seen."""
+        return self.shape.width_px
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ class Histogram:
     def model(self, priors: Priors, lifetime_frames: float | None) -> np.ndarray:
         """Expected counts of the groups, (G,)."""
         levy_V = -np.diff(self._pixels_above(priors, lifetime_frames))
-        log_phi = self.table_FV @ levy_V + 1j * self.t_F * (priors.background - self.start - self.step / 2)
+        # einsum and not @: a product this small is slower, not faster, on several threads
+        log_phi = np.einsum("fv,v->f", self.table_FV, levy_V)
+        log_phi += 1j * self.t_F * (priors.background - self.start - self.step / 2)
         log_phi -= self.t_F**2 * priors.noise_variance * self.kernel_power / 2
         log_phi -= 1j * self.t_F**3 * priors.noise_variance * self.skew / 6
         bin_F = np.sinc(self.t_F * self.step / (2 * np.pi))
@@ -136,13 +140,9 @@ class Histogram:
     def _pixels_above(self, priors: Priors, lifetime_frames: float | None) -> np.ndarray:
         """Spots per pixel that give more than each edge, (V + 1,)."""
         photons_A, share_A = _photons(priors.flux_mean, priors.flux_std, lifetime_frames)
-        extra = _PIXEL_VARIANCE + self.scale_px**2
-        variance_x_Z, variance_y_Z = (one_Z + extra for one_Z in priors.variances_px2())
-        area_Z = 2 * np.pi * np.sqrt(variance_x_Z * variance_y_Z)
-        log_peak_AZ = np.log(photons_A)[:, None] - np.log(area_Z)
-        above = np.maximum(log_peak_AZ[..., None] - np.log(self.edges_V), 0)
-        pixels_V: np.ndarray = np.einsum("a,z,azv->v", share_A, area_Z / len(area_Z), above)
-        return priors.density_px * pixels_V
+        pixels_S = priors.shape.pixels_above(self.scale_px)
+        pixels_AV = at_shares(pixels_S, np.log(self.edges_V) - np.log(photons_A)[:, None])
+        return priors.density_px * (share_A @ pixels_AV)
 
     def levels(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean value of the groups and how wide they are, photons, (G,) each."""
@@ -195,25 +195,33 @@ def fit_priors(
     amplified: bool,
     noise_variance: float,
     lifetime_frames: float | None,
+    known: KnownShape | None = None,
+    focus_px: float | None = None,
 ) -> Priors:
-    """Density, photons, width and background of frames in photons.
+    """Density, photons, background, and the spots' shape where it is not known, of frames in photons.
 
     Args:
         frames_THW: photons, of a flat background.
         excess: variance per photon of the camera's noise (2/QE for an EMCCD).
         noise_variance: of a pixel of the background, photons², to begin with.
         lifetime_frames: mean on-time; None: every emitter is on for whole frames.
+        known: the spots' shape.
+        focus_px: width of the narrowest spots that stand alone, which a free shape's core leans on.
     """
     histograms = [Histogram.of(frames_THW, scale, excess, amplified, noise_variance) for scale in SCALES_PX]
     best: tuple[float, Priors] | None = None
-    for sigma_px, defocus in ((1.3, 0.3), (1.0, 1.5), (1.9, 0.5)):
-        start = _first_guess(frames_THW, noise_variance, sigma_px, lifetime_frames)
+    shapes: Sequence[FreeShape | KnownShape] = _FREE_SHAPES
+    if known is not None:
+        shapes = [replace(known, low=low, high=high) for low, high in _KNOWN_PARTS[: len(known.width_Z)]]
+    scale, lowest, highest = zip(*_COMMON, *(_FREE if known is None else _KNOWN), strict=True)
+    for shape in shapes:
+        start = _first_guess(frames_THW, noise_variance, shape, lifetime_frames)
         fit = least_squares(
             _misfits,
-            np.r_[np.zeros(6), defocus],
-            x_scale=[0.2, 0.2, 0.3, 0.3, 0.3, 0.2, 0.3],
-            args=(start, histograms, lifetime_frames),
-            bounds=([-30, -2, -8, -4, -2.2, -1.2, 0], [30, 2, 5, 4, 1.0, 1.2, 3]),
+            np.zeros(len(scale)),
+            x_scale=scale,
+            args=(start, histograms, lifetime_frames, focus_px),
+            bounds=(lowest, highest),
             max_nfev=60,
         )
         if best is None or fit.cost < best[0]:
@@ -223,32 +231,55 @@ def fit_priors(
 
 
 def _misfits(
-    x: np.ndarray, start: Priors, histograms: list[Histogram], lifetime_frames: float | None
+    x: np.ndarray,
+    start: Priors,
+    histograms: list[Histogram],
+    lifetime_frames: float | None,
+    focus_px: float | None,
 ) -> np.ndarray:
     priors = _moved(start, x)
     parts = [histogram.residuals(priors, lifetime_frames) for histogram in histograms]
-    # what emitters usually are, of the weight of a few groups: a spread of 0.4, one width
-    usual = np.array([(x[4]) / 0.5, x[6] / 1.0, x[1] / 0.1])
-    return np.concatenate((*parts, usual))
+    # what emitters usually are, of the weight of a few groups: a spread of 0.4, one width, no halo, all
+    # depths of a known PSF
+    usual = [x[4] / 0.5, x[1] / 0.1]
+    if isinstance(priors.shape, FreeShape):
+        usual += [priors.shape.defocus, priors.shape.halo_share / 0.3, x[8] / 0.3]
+        if focus_px is not None:
+            usual.append(np.log(priors.shape.focus_px / focus_px) / _SURE_OF_FOCUS)
+    else:
+        usual += [priors.shape.low / 0.2, (1 - priors.shape.high) / 0.2]
+    return np.concatenate((*parts, np.array(usual)))
 
 
 def _moved(start: Priors, x: np.ndarray, misfit: float = 0.0) -> Priors:
-    sigma_px = start.sigma_px * np.exp(x[5])
     flux_mean = start.flux_mean * np.exp(x[3])
+    shape: FreeShape | KnownShape = start.shape
+    if isinstance(shape, FreeShape):
+        shape = FreeShape(
+            float(shape.sigma_px * np.exp(x[5])),
+            float(max(shape.defocus + x[6], 0.0)),
+            float(np.clip(shape.halo_share + x[7], 0, 0.9)),
+            float(shape.halo_times * np.exp(x[8])),
+        )
+    else:
+        low = float(np.clip(shape.low + x[5], 0, 1 - _MIN_PART))
+        shape = replace(shape, low=low, high=float(np.clip(shape.high + x[6], low + _MIN_PART, 1)))
     return Priors(
         density_px=float(start.density_px * np.exp(x[2])),
         flux_mean=float(flux_mean),
         flux_std=float(_USUAL_CV * flux_mean * np.exp(x[4])),
         background=float(start.background + x[0] * np.sqrt(start.noise_variance)),
         noise_variance=float(start.noise_variance * np.exp(x[1])),
-        sigma_px=float(sigma_px),
-        defocus=float(start.defocus + x[6]),
+        shape=shape,
         misfit=float(misfit),
     )
 
 
 def _first_guess(
-    frames_THW: np.ndarray, noise_variance: float, sigma_px: float, lifetime_frames: float | None
+    frames_THW: np.ndarray,
+    noise_variance: float,
+    shape: FreeShape | KnownShape,
+    lifetime_frames: float | None,
 ) -> Priors:
     """From mean, variance and a low quantile of the smoothed frames."""
     scale_px = SCALES_PX[0]
@@ -259,8 +290,6 @@ def _first_guess(
     variance = max(float(smooth.var()) - noise, 1e-3 * noise)
     fraction, share = fractions(lifetime_frames)
     one, two = float((fraction * share).sum()), float((fraction**2 * share).sum())
-    area = 4 * np.pi * (sigma_px**2 + scale_px**2)
+    area = 4 * np.pi * (shape.width_px**2 + scale_px**2)
     flux = variance * area / light * one / two / (1 + _USUAL_CV**2)
-    return Priors(
-        light / (flux * one), flux, _USUAL_CV * flux, background, noise_variance, sigma_px, 0.0, 0.0
-    )
+    return Priors(light / (flux * one), flux, _USUAL_CV * flux, background, noise_variance, shape)

@@ -21,6 +21,7 @@ _ALONE_PX = 7.0
 _MAX_FITTED = 600
 _STEPS = 25
 _MAX_CHI2 = 1.6
+_FEW = 20
 _PIXEL_VARIANCE = 1 / 12
 
 
@@ -40,11 +41,18 @@ class Spots:
     def elongation(self) -> float | None:
         """Spread of ln(σx/σy), as of a normal distribution whose 10 and 90 % lie where theirs do: near 0 for a 2D PSF,
         0.2 and more for an astigmatic one; None for few spots."""
-        if len(self.photons_M) < 20:
+        if len(self.photons_M) < _FEW:
             return None
         ratio = np.log(self.sigma_x_px_M / self.sigma_y_px_M)
         low, high = np.quantile(ratio, (0.1, 0.9))
         return float(high - low) / 2.563
+
+    @property
+    def focus_px(self) -> float | None:
+        """√(σx σy) of the narrowest (their lower quartile); None for few spots."""
+        if len(self.photons_M) < _FEW:
+            return None
+        return float(np.quantile(np.sqrt(self.sigma_x_px_M * self.sigma_y_px_M), 0.25))
 
 
 def find_spots(frames_THW: np.ndarray, background: float, noise_variance: float, excess: float) -> Spots:

@@ -20,13 +20,12 @@ def training_density(density_per_um2: float) -> tuple[float, float]:
     return low, max(min(max(high, _HIGHEST[0]), _HIGHEST[1]), 1.3 * density_per_um2)
 
 
-def simulation_overrides(survey: Survey, background_off: float, sigma_nm: float | None) -> list[str]:
+def simulation_overrides(survey: Survey, background_off: float) -> list[str]:
     """Settings of ``train.py``.
 
     Args:
         survey: of the movie.
         background_off: photons that a wrong baseline takes off the background.
-        sigma_nm: of a 2D PSF, or None.
     """
     density = training_density(survey.density_per_um2)
     low, high = (max(level + background_off, _MIN_BACKGROUND) for level in survey.background)
@@ -42,8 +41,6 @@ def simulation_overrides(survey: Survey, background_off: float, sigma_nm: float 
     ]
     if survey.run_frames > 1:
         overrides.append(f"simulation.lifetime_frames={'null' if lifetime is None else number(lifetime, 2)}")
-    if sigma_nm is not None:
-        overrides += ["simulation.z_range_nm=[0,0]", "psf=gaussian", f"psf.sigma_nm={number(sigma_nm)}"]
     return overrides
 
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from emitter.inference.bundle import Bundle
 from emitter.inference.survey.camera_noise import PhotonTransfer
+from emitter.inference.survey.spot_shape import as_peaked_px
+from emitter.inference.survey.suggestions import number
 from emitter.inference.survey.survey import Survey
 from emitter.psf.base import PSF
 from emitter.simulation.camera import Camera
 
 NOISE_RANGE = (0.77, 1.3)  # of the noise's variance against the settings'
 _QUANTIZATION_ADU2 = 1 / 12
-_PIXEL_VARIANCE = 1 / 12
 BACKGROUND_FACTOR = 1.5  # how far outside the trained range a value may lie without a word
 PHOTONS_FACTOR = 1.5
 DENSITY_FACTOR = 1.3  # only above: networks trained on crowded frames serve sparse ones
 WIDTH_FACTOR = 1.15
+_NOISE_ERROR = 0.1  # relative, of the dark pixels' noise: that of emitters is in it
+_NOT_PHOTONS = (
+    "the counts are not photons as an ideal camera's are: give the camera (camera=emccd, camera=scmos)"
+)
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,10 @@ def check_camera(transfer: PhotonTransfer, camera: Camera) -> CameraCheck:
     slope_ratio = transfer.slope / excess
     by_noise = (transfer.background_variance - dark) / excess  # the level that this noise belongs to, photons
     believable = NOISE_RANGE[0] <= noise_ratio <= NOISE_RANGE[1]
-    gain_wrong = not believable and _gain_is_wrong(noise_ratio, slope_ratio, transfer.slope_error / excess)
+    told = (noise_ratio, slope_ratio, transfer.slope_error / excess)
+    gain_wrong = not believable and _gain_is_wrong(*told)
     off_photons = 0.0 if believable or gain_wrong else by_noise - transfer.background
-    photons_ratio = max(slope_ratio if slope_ratio > 0 else noise_ratio, 1e-3) if gain_wrong else 1.0
+    photons_ratio = max(_times(*told), 1e-3) if gain_wrong else 1.0
     check = CameraCheck(noise_ratio, slope_ratio, photons_ratio, off_photons * per_photon, ())
     verdicts = (
         _baseline_verdict(check, camera, transfer.background, by_noise),
@@ -79,30 +84,47 @@ def check_camera(transfer: PhotonTransfer, camera: Camera) -> CameraCheck:
 
 def _gain_is_wrong(noise_ratio: float, slope_ratio: float, slope_error: float) -> bool:
     """Whether the slope is off as well, beyond its error, to the same side."""
-    if slope_ratio <= 0:
+    if slope_ratio <= 0 or abs(slope_ratio - 1) < 2 * slope_error:
         return False
-    error = max(slope_error / slope_ratio, 0.1)
     off = math.log(slope_ratio)
-    return off * math.log(noise_ratio) > 0 and abs(off) > max(2 * error, math.log(1.4))
+    return off * math.log(noise_ratio) > 0 and abs(off) > math.log(1.4)
+
+
+def _times(noise_ratio: float, slope_ratio: float, slope_error: float) -> float:
+    """By how much a gain is wrong: as the dark pixels' noise and the slope say, by their errors, where they agree; else
+    as the slope says, which a baseline that is wrong as well leaves alone."""
+    error = max(slope_error / slope_ratio, _NOISE_ERROR)
+    apart = math.log(noise_ratio / slope_ratio)
+    if abs(apart) > 3 * math.hypot(error, _NOISE_ERROR):
+        return slope_ratio
+    return slope_ratio * math.exp(apart / (1 + (_NOISE_ERROR / error) ** 2))
 
 
 def _baseline_verdict(check: CameraCheck, camera: Camera, level: float, by_noise: float) -> Verdict:
     baseline = float(camera.baseline_adu.mean())
-    above = f"dark pixels {level:.3g} photons above camera.baseline_adu={baseline:.4g}"
-    seen = f"{above}; their noise belongs to {by_noise:.3g}"
+    maps = camera.map_shape is not None
+    above = f"dark pixels {number(level)} photons above " + (
+        f"camera.calibration's {baseline:.4g} ADU" if maps else f"camera.baseline_adu={baseline:.4g}"
+    )
+    seen = f"{above}; their noise belongs to {number(by_noise)}"
     if check.baseline_off_adu == 0:
         return Verdict("baseline", seen, True)
     better = baseline - check.baseline_off_adu
     side = "high" if check.baseline_off_adu > 0 else "low"
+    if camera.kind == "ideal":
+        return Verdict("baseline", seen, False, f"{_NOT_PHOTONS}, with camera.baseline_adu={better:.4g}")
     if better < 0:
         advice = (
-            "a background seems to have been subtracted from this movie, and its noise is that of the background of "
-            f"{by_noise:.3g} photons: use the raw movie"
+            "a background seems to have been subtracted from this movie, and its noise is that of "
+            f"{number(by_noise)} photons: use the raw movie"
         )
         return Verdict("baseline", seen, False, advice)
+    what, instead = ("camera.baseline_adu", f", or try camera.baseline_adu={better:.4g}")
+    if maps:
+        what, instead = ("the offset of camera.calibration", "")
     advice = (
-        f"camera.baseline_adu seems {abs(check.baseline_off_adu):.3g} ADU too {side}: measure it on dark frames, or "
-        f"try camera.baseline_adu={better:.4g}; if a background was subtracted from the movie, use the raw one"
+        f"{what} seems {abs(check.baseline_off_adu):.3g} ADU too {side}: measure it on dark frames{instead}; if a "
+        "background was subtracted from the movie, use the raw one"
     )
     return Verdict("baseline", seen, False, advice)
 
@@ -120,6 +142,8 @@ def _gain_verdict(check: CameraCheck, camera: Camera, transfer: PhotonTransfer) 
             "the noise grows otherwise than the settings say: check camera.e_per_adu, camera.em_gain and kind"
         )
         return Verdict("noise against mean", seen, fine, "" if fine else advice)
+    if camera.kind == "ideal":
+        return Verdict("noise against mean", seen, False, _NOT_PHOTONS)
     times = check.photons_ratio
     words = f"{times:.2g} times too many" if times > 1 else f"{1 / times:.2g} times too few"
     gain = f"camera.e_per_adu={float(camera.e_per_adu.mean()) / times:.3g}"
@@ -137,38 +161,24 @@ def widths_px(psf: PSF, z_range_nm: tuple[float, float]) -> tuple[float, float]:
     (Σ h² = 1/(4π σx σy))."""
     z_nm_N = torch.linspace(*z_range_nm, 21)
     zero_N = torch.zeros_like(z_nm_N)
-    patch_NPP = psf.patches(zero_N, zero_N, z_nm_N).numpy()
-    patch_NPP = patch_NPP / patch_NPP.sum(axis=(1, 2), keepdims=True)
-    variance_N = 1 / (4 * np.pi * (patch_NPP**2).sum(axis=(1, 2))) - _PIXEL_VARIANCE
-    width_N = np.sqrt(np.maximum(variance_N, 0.01))
+    width_N = as_peaked_px(psf.patches(zero_N, zero_N, z_nm_N).numpy())
     return float(width_N.min()), float(width_N.max())
 
 
 def check_fit(survey: Survey, bundle: Bundle) -> tuple[Verdict, ...]:
-    """Whether a network fits the movie, besides its camera (``check_camera``)."""
+    """Whether a network fits the movie, besides its camera (``check_camera``); the surest of a survey that was given
+    the shape of the bundle's PSF, ``KnownShape.of(bundle.psf, bundle.simulation.z_range_nm)``."""
     simulation, priors = bundle.simulation, survey.priors
     low_b, high_b = simulation.background
     flux = simulation.flux
     spread = flux.range if flux.distribution == "uniform" else (flux.mean - flux.std, flux.mean + flux.std)
-    pixel_nm = math.sqrt(bundle.pixel_size.x_nm * bundle.pixel_size.y_nm)
-    narrow, wide = widths_px(bundle.psf, simulation.z_range_nm)
-    width_verdict = _within(
-        "PSF width in pixels",
-        priors.width_px,
-        (narrow, wide),
-        WIDTH_FACTOR,
-        "px",
-        f"check the pixel size ({pixel_nm:.4g} nm in the checkpoint; a movie with this PSF and other pixels would have "
-        f"{pixel_nm * math.sqrt(narrow * wide) / max(priors.width_px, 1e-3):.3g} nm) and the "
-        "PSF, and train for this microscope",
-    )
     density = _within(
         "density",
         survey.density_per_um2,
         (0.0, simulation.density_per_um2[1]),
         DENSITY_FACTOR,
         "emitters/µm²",
-        "it is more crowded than anything that the network has seen, train with a higher simulation.density_per_um2",
+        "more crowded than what the network has seen: train with a higher simulation.density_per_um2",
     )
     return (
         _within(
@@ -188,20 +198,42 @@ def check_fit(survey: Survey, bundle: Bundle) -> tuple[Verdict, ...]:
             "check the camera's gain, or train with these photons (simulation.flux)",
         ),
         density,
-        width_verdict,
+        _psf_verdict(survey, bundle),
     )
+
+
+def _psf_verdict(survey: Survey, bundle: Bundle) -> Verdict:
+    width = survey.free.width_px
+    narrow, wide = widths_px(bundle.psf, bundle.simulation.z_range_nm)
+    seen = f"spots {width:.3g} px wide (σ); the checkpoint's are {_range(narrow, wide)}"
+    as_wide = narrow / WIDTH_FACTOR <= width <= wide * WIDTH_FACTOR
+    if survey.is_3d and not bundle.is_3d:
+        advice = "the spots are elongated to both sides as those of a 3D PSF, and this network knows no depth"
+    elif as_wide and survey.fits is not False:
+        return Verdict("PSF", seen, True)
+    elif as_wide:
+        advice = "this PSF does not explain the pixels at any density, photons and depth: check it and the pixel size"
+    else:
+        nm = math.sqrt(bundle.pixel_size.x_nm * bundle.pixel_size.y_nm)
+        advice = (
+            f"check the pixel size (the checkpoint's is {nm:.4g} nm; this PSF would be as wide with "
+            f"{nm * math.sqrt(narrow * wide) / max(width, 1e-3):.3g} nm) and the PSF"
+        )
+    return Verdict("PSF", seen, False, f"{advice}; calibrate and train for this microscope")
 
 
 def _within(
     what: str, value: float, trained: tuple[float, float], factor: float, unit: str, advice: str
 ) -> Verdict:
     low, high = trained
-    known = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    known = _range(low, high)
     fine = low / factor <= value <= high * factor
-    seen = f"{value:.3g} {unit}; the checkpoint was trained for {known}"
     return Verdict(
-        what,
-        seen,
-        fine,
-        "" if fine else f"the movie's {what} is {value:.3g} {unit} and the checkpoint's {known}: {advice}",
+        what, f"{number(value)} {unit}; the checkpoint was trained for {known}", fine, "" if fine else advice
     )
+
+
+def _range(low: float, high: float) -> str:
+    if low == high:
+        return number(low)
+    return f"up to {number(high)}" if low == 0 else f"{number(low)} to {number(high)}"

@@ -1,0 +1,88 @@
+"""What a survey says of the priors to train with, in words."""
+
+from __future__ import annotations
+
+from emitter.inference.survey.suggestions import number, training_density
+from emitter.inference.survey.survey import Survey
+from emitter.inference.survey.verdicts import Verdict
+
+_BAD_MISFIT = 400.0  # of the pixels' distribution; movies of the simulation stay below 200
+_MIN_DENSITY_PX = 2e-5  # below it, next to nothing was seen
+
+
+def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
+    """Background, density, photons and lifetime.
+
+    Args:
+        found: what the movie shows.
+        off_photons: photons that a wrong baseline takes off the background.
+    """
+    priors = found.priors
+    low, high = (level + off_photons for level in found.background)
+    low_density, high_density = training_density(found.density_per_um2)
+    density = (
+        f"{found.density_per_um2:.3g} emitters/µm² a frame, those on for a part of it included "
+        f"({found.spots_per_um2:.2g} spots/µm² stand out); train on {low_density:.2g} to {high_density:.2g}, since "
+        "crowded frames teach more"
+    )
+    return (
+        Verdict(
+            "background",
+            f"{low:.3g} to {high:.3g} photons per pixel",
+            high > 0,
+            "no light above the baseline",
+        ),
+        Verdict(
+            "density",
+            density,
+            priors.density_px >= _MIN_DENSITY_PX,
+            "next to no emitters: nothing can be said of photons and width either",
+        ),
+        Verdict(
+            "photons",
+            f"{number(priors.flux_mean)} ± {number(priors.flux_std, 2)} per frame while on",
+            priors.misfit < _BAD_MISFIT,
+            "the pixels are not distributed as those of such emitters are (filaments, an uneven background, another "
+            "PSF): take these numbers as rough",
+        ),
+        _lifetime(found),
+    )
+
+
+def psf_verdict(found: Survey) -> Verdict:
+    """How wide the spots are, whether they are round, and whether the PSF that was given explains them."""
+    seen = f"{found.priors.width_px:.3g} px wide (σ)"
+    if found.fits is False:
+        advice = (
+            "the PSF that was given does not explain the pixels at any density, photons and depth, and the figures are "
+            "without it: another PSF, pixel size or camera"
+        )
+        return Verdict("PSF", seen, False, advice)
+    if found.fits:
+        return Verdict("PSF", f"{seen} in the mean: the one that was given explains the pixels", True)
+    if found.is_3d or found.has_halo:
+        what = "elongated to both sides: a 3D PSF" if found.is_3d else "with a halo: no Gaussian"
+        advice = "calibrate it on beads (calibrate.py) and give psf=spline psf.file=FILE, here as to train.py"
+        rough = (
+            ": without it density may come out half too high and photons a third too low"
+            if found.has_halo
+            else ""
+        )
+        return Verdict("PSF", f"{seen} in the mean, {what}; {advice}{rough}", True)
+    if found.spots.elongation is None:
+        return Verdict("PSF", f"{seen}; too few spots stand alone to tell whether it is round", True)
+    return Verdict("PSF", f"{seen}, round", True)
+
+
+def _lifetime(found: Survey) -> Verdict:
+    lifetime = found.lifetime_frames
+    if found.run_frames < 2:
+        seen = "cannot be told: no consecutive frames"
+        return Verdict("lifetime", seen, False, "give simulation.lifetime_frames yourself")
+    if lifetime is None:
+        seen = "none: frames are independent, or emitters are on for much less than a frame"
+        return Verdict("lifetime", seen, True)
+    if lifetime > found.run_frames:
+        advice = "longer than the runs of frames that were read: take it as rough"
+        return Verdict("lifetime", f"about {lifetime:.2g} frames", False, advice)
+    return Verdict("lifetime", f"{lifetime:.2g} frames", True)
