@@ -14,7 +14,7 @@ from emitter.app.localize_settings import Settings, build_localizer, used
 from emitter.app.localizing import Target, Work, job_of, localize, reformat, written_name
 from emitter.app.schema import to_plain
 from emitter.app.sureness import with_correction
-from emitter.core.errors import EmitterError
+from emitter.core.errors import EmitterError, require
 from emitter.inference.bundle import Bundle, checkpoint_path, load_bundle
 from emitter.inference.localizer import Localizer
 from emitter.io.acquisition import Acquisition
@@ -30,8 +30,9 @@ __all__ = ["Settings", "run"]
 
 log = logging.getLogger(__name__)
 
-# Where the table is, how it is written, who predicts and what comes with it; of the checkpoint its content counts.
-_NOT_OF_THE_TABLE = ("output", "format", "checkpoint", "each", "report", "devices", "superres_nm")
+# Where the results are and who predicts; of the checkpoint its content counts.
+_NOT_OF_THE_RESULTS = ("output", "checkpoint", "each", "devices", "batch_px")
+_NOT_OF_THE_TABLE = (*_NOT_OF_THE_RESULTS, "format", "report", "superres_nm")
 
 
 def run(settings: Settings) -> dict[str, Any]:
@@ -48,6 +49,10 @@ def run(settings: Settings) -> dict[str, Any]:
     outputs = _outputs(settings)
     for one in outputs:
         prepare_output(one.output)
+        FORMATS[one.format_name()].check(one.output)
+    _spare_movies(settings.movie, outputs)
+    if not settings.each and settings.follow_s is None:
+        settings.open().close()  # what cannot be read is said before the work begins
     bundle = load_bundle(settings.checkpoint)
     if settings.uncertainty:
         bundle = with_correction(bundle, settings.compute().device)
@@ -67,9 +72,21 @@ def _outputs(settings: Settings) -> list[Settings]:
         replace(settings, movie=movie, output=folder / f"{_stem(movie)}{suffix}", each=False)
         for movie in movies_of(settings.movie)
     ]
+    require(len(one_by_one) > 0, "movie names no movie: name at least one")
     if len({one.output for one in one_by_one}) < len(one_by_one):
         raise EmitterError("two of the movies have the same name: localize them into folders of their own")
     return one_by_one
+
+
+def _spare_movies(movie: str | Sequence[str], outputs: Sequence[Settings]) -> None:
+    """Raises EmitterError where a table would be written over a movie."""
+    try:
+        files = {Path(name.partition(":/")[0]).expanduser().resolve() for name in movies_of(movie)}
+    except EmitterError:  # what is not there is told when it is opened
+        return
+    for one in outputs:
+        if one.output.resolve() in files:
+            raise EmitterError(f"output {one.output} is a file of the movie: give the table another name")
 
 
 def _stem(movie: str) -> str:
@@ -86,8 +103,9 @@ def _localize_each(outputs: Sequence[Settings], bundle: Bundle, localizer: Local
         log.info("movie %d of %d: %s", number, len(outputs), one.movie)
         try:
             results.append(_localize_movie(one, bundle, localizer, finished))
-        except EmitterError as error:
-            log.error("%s", error)
+        except Exception as error:
+            known = isinstance(error, EmitterError | OSError)
+            log.error("%s: %s", one.movie, error, exc_info=None if known else error)
             failed.append(str(one.movie))
     if failed:
         raise EmitterError(
@@ -104,22 +122,21 @@ def _localize_movie(
     """One movie, unless it is finished already; see ``run``."""
     output = settings.output
     with settings.open() as movie:
-        given = {name: value for name, value in to_plain(settings).items() if name not in _NOT_OF_THE_TABLE}
-        growing = settings.follow_s is not None
-        job = job_of(checkpoint_path(settings.checkpoint), movie, growing, given)
-        if finished is not None and finished.has(output, job):
+        if finished is not None and finished.has(output, _job(settings, movie, of_table=False)):
             log.info("%s is there already", output)
             return {}
         start = time.monotonic()
         image = _image_of(movie, bundle, settings)
         written = written_name(output, settings.format_name())
-        target = Target(written, bundle.is_3d, settings.uncertainty, job)
+        job = _job(settings, movie, of_table=True)
+        target = Target(written, bundle.is_3d, settings.uncertainty, job, on_the_way=written != output)
         work = Work(localizer, movie, settings.frames, settings.devices, settings.open)
         n_emitters, n_now = localize(work, target, image)
         if written != output:
             last_frame = int(movie.frame_numbers[-1])
             movie_told = Acquisition(bundle.pixel_size, (movie.height, movie.width), last_frame + 1)
             reformat(written, output, settings.format_name(), movie_told)
+        target.done()
         frames_per_second = n_now / (time.monotonic() - start)
         places = work.places
         log.info("%d emitters in %d frames, %.3g frames/s", n_emitters, len(places), frames_per_second)
@@ -131,8 +148,8 @@ def _localize_movie(
             title = f"Localizations of {_short(movie.name)}"
             looked_at = movie, places, used(bundle, settings), title, settings.region
             log.info("wrote %s", report_of(page, parts, image_path, *looked_at))
-    if finished is not None:
-        finished.add(output, job)
+        if finished is not None:
+            finished.add(output, _job(settings, movie, of_table=False))
     return {
         "n_frames": len(places),
         "n_emitters": n_emitters,
@@ -146,6 +163,14 @@ def _short(movie: str) -> str:
     """A movie's name without the folders above, but for files of a folder with that."""
     path = Path(movie)
     return str(Path(path.parent.name, path.name)) if set("*?[") & set(path.name) else path.name
+
+
+def _job(settings: Settings, movie: Movie, of_table: bool) -> str:
+    """A fingerprint of what the table follows from, which a movie's growth does not change, or all the results."""
+    left_out = _NOT_OF_THE_TABLE if of_table else _NOT_OF_THE_RESULTS
+    given = {name: value for name, value in to_plain(settings).items() if name not in left_out}
+    growing = of_table and settings.follow_s is not None
+    return job_of(checkpoint_path(settings.checkpoint), movie, growing, given)
 
 
 def _image_of(movie: Movie, bundle: Bundle, settings: Settings) -> SuperResImage | None:

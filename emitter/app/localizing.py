@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,27 @@ class Work:
 
 @dataclass(frozen=True)
 class Target:
-    """Where the table goes, its optional columns, and the job that it is the result of."""
+    """Where the table goes, its optional columns, and the job that it is the result of.
+
+    ``on_the_way``: the finished table is to be written in another format, and is kept for that until ``done``.
+    """
 
     output: Path
     with_z: bool
     with_precision: bool
     job: str
+    on_the_way: bool = False
+
+    @property
+    def journal(self) -> Journal:
+        """How far the table has come."""
+        return Journal(TableWriter.partial_of(self.output), self.job)
+
+    def done(self) -> None:
+        """Nothing is left to do."""
+        self.journal.remove()
+        if self.on_the_way:
+            self.output.unlink()
 
     def open(self) -> tuple[TableWriter, Journal, Written]:
         """The writer, behind what an interrupted job wrote.
@@ -81,7 +96,9 @@ class Target:
         Raises:
             EmitterError: when that was another job.
         """
-        journal = Journal(TableWriter.partial_of(self.output), self.job)
+        journal = self.journal
+        if self.on_the_way and journal.path.is_file() and self.output.is_file():
+            self.output.rename(journal.partial)  # an earlier life came to its last step
         before = journal.read()
         if not before.n_bytes:  # what a job that came to its end may have left must not outlive its table
             journal.remove()
@@ -96,7 +113,7 @@ def written_name(output: Path, format_name: str) -> Path:
 
 
 def reformat(written: Path, output: Path, format_name: str, acquisition: Acquisition) -> None:
-    """The finished table in the output's format, in place of the text that it grew in.
+    """The finished table in the output's format, from the text that it grew in.
 
     Raises:
         EmitterError: when the format cannot hold the table, which then stays as text.
@@ -106,7 +123,6 @@ def reformat(written: Path, output: Path, format_name: str, acquisition: Acquisi
     except BaseException:
         log.warning("%s was not written: the emitters are in %s", output, written)
         raise
-    written.unlink()
 
 
 def localize(work: Work, target: Target, image: SuperResImage | None) -> tuple[int, int]:
@@ -134,11 +150,12 @@ def localize(work: Work, target: Target, image: SuperResImage | None) -> tuple[i
         with writer, Progress(*columns) as progress, closing(work.tables(done)) as tables:
             task = progress.add_task("", total=len(work.places), completed=done, emitters=writer.n_rows)
             for n_frames, table in tables:
-                written = writer.write(table)
+                with _on_disk(writer.partial_path):
+                    written = writer.write(table)
+                    journal.write(Written(done + n_frames, writer.n_rows, writer.n_bytes))
+                done += n_frames
                 if image is not None:
                     image.add(written)
-                done += n_frames
-                journal.write(Written(done, writer.n_rows, writer.n_bytes))
                 progress.update(task, total=len(work.places), completed=done, emitters=writer.n_rows)
     except (KeyboardInterrupt, EmitterError):
         if writer.n_rows:
@@ -151,5 +168,13 @@ def localize(work: Work, target: Target, image: SuperResImage | None) -> tuple[i
         else:
             journal.remove()
         raise
-    journal.remove()
     return writer.n_rows, done - before.n_frames
+
+
+@contextmanager
+def _on_disk(path: Path) -> Iterator[None]:
+    """What the system says where a file cannot be written, with its name."""
+    try:
+        yield
+    except OSError as error:
+        raise EmitterError(f"{path} cannot be written ({error.strerror}): make room on its disk") from error

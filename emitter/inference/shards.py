@@ -10,7 +10,7 @@ import itertools
 import logging
 import multiprocessing
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -59,7 +59,8 @@ def sharded(
             process: BaseProcess = context.Process(
                 target=_work, args=task, daemon=True, name=f"device {rank}"
             )
-            process.start()
+            with _interrupts_held():
+                process.start()
             theirs.close()  # so that its end shows here
             workers.append((process, ours))
         for rank in itertools.islice(itertools.cycle(range(devices)), len(blocks)):
@@ -71,6 +72,19 @@ def sharded(
             ours.close()
             process.terminate()
             process.join()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits, and a process that is started within never sees it: who started it ends it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _receive(process: BaseProcess, ours: Connection) -> Answer:

@@ -73,24 +73,25 @@ class Finished:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ".finished.json"
-        self._jobs: dict[str, str] = {}
-        if self.path.is_file():
-            try:
-                self._jobs = dict(json.loads(self.path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as error:
-                raise EmitterError(
-                    f"{self.path} cannot be read ({error}): remove it to begin anew"
-                ) from error
+
+    def _jobs(self) -> dict[str, str]:
+        """By table; read anew each time, since another program may add its own."""
+        if not self.path.is_file():
+            return {}
+        try:
+            return dict(json.loads(self.path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise EmitterError(f"{self.path} cannot be read ({error}): remove it to begin anew") from error
 
     def has(self, table: Path, job: str) -> bool:
         """Whether the table is there and was made by this job."""
-        return table.is_file() and self._jobs.get(table.name) == job
+        return table.is_file() and self._jobs().get(table.name) == job
 
     def add(self, table: Path, job: str) -> None:
         """One more is finished."""
-        self._jobs[table.name] = job
-        with replacing(self.path, shared=False) as temporary:
-            temporary.write_text(json.dumps(self._jobs), encoding="utf-8")
+        jobs = {**self._jobs(), table.name: job}
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(jobs), encoding="utf-8")
 
     def remove(self) -> None:
         """All are finished."""

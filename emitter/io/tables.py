@@ -31,16 +31,17 @@ Write = Callable[[Path, EmitterTable, Acquisition], None]
 
 @dataclass(frozen=True)
 class Format:
-    """A format that is written: its ending, and its writer."""
+    """A format that is written: its ending, its writer, and what can be checked of a path before there is a table."""
 
     suffix: str
     write: Write
+    check: Callable[[Path], None] = lambda path: None
 
 
 FORMATS = {
     "emitter": Format(".csv", write_emitter_csv),
     "thunderstorm": Format(".csv", write_thunderstorm),
-    "picasso": Format(".hdf5", picasso.write),
+    "picasso": Format(".hdf5", picasso.write, picasso.check_beside),
     "decode": Format(".h5", decode_h5.write),
     "smlm": Format(".smlm", write_smlm),
     "parquet": Format(".parquet", write_parquet),

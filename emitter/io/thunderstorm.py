@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -160,8 +161,11 @@ class TableWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
         if kind is None:
+            self._file.close()
             self.partial_path.replace(self.path)
-        elif self.n_rows == 0:
+            return
+        with contextlib.suppress(OSError):  # a full disk, again
+            self._file.close()
+        if self.n_rows == 0:
             self.partial_path.unlink()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
 import torch
 from torch import Tensor, nn
 
-from emitter.app import localize
+from emitter.app import localize, localizing
 from emitter.app.localize import Settings, run
 from emitter.app.localize_settings import build_localizer
 from emitter.core import channels as ch
@@ -129,15 +131,76 @@ def test_the_ending_says_the_format(tmp_path: Path, marker: Marker, name: str) -
     assert set(files(tmp_path)) == expected
 
 
-def test_a_table_that_its_format_cannot_hold_stays_as_text(
-    tmp_path: Path, marker: Marker, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_in_the_tables_way_is_said_before_the_work(tmp_path: Path, marker: Marker) -> None:
     movie_at(tmp_path / "movie.tif")
     (tmp_path / "movie.yaml").write_text("Width: 40\n")  # the movie's own, as Picasso has it
     with pytest.raises(EmitterError, match=r"movie\.yaml is there already"):
         run(settings(tmp_path, output=tmp_path / "movie.hdf5"))
+    assert files(tmp_path) == ["movie.tif", "movie.yaml"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), EmitterError("the format cannot hold it")])
+def test_a_finished_table_outlives_what_stops_its_last_step(
+    tmp_path: Path,
+    marker: Marker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    interruption: BaseException,
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    write_table = localizing.write_table
+
+    def stopped(*arguments: Any) -> None:
+        raise interruption
+
+    monkeypatch.setattr(localizing, "write_table", stopped)
+    with pytest.raises(type(interruption)):
+        run(settings(tmp_path, output=tmp_path / "locs.parquet"))
     assert "the emitters are in" in caplog.text
-    assert len(read_table(tmp_path / "movie.hdf5.thunderstorm.csv")) == 12
+    assert len(read_table(tmp_path / "locs.parquet.thunderstorm.csv")) == 12
+    monkeypatch.setattr(localizing, "write_table", write_table)
+    marker.interrupt_after = 0  # it is not asked again
+    run(settings(tmp_path, output=tmp_path / "locs.parquet"))
+    assert len(read_table(tmp_path / "locs.parquet")) == 12
+    assert files(tmp_path) == ["locs.parquet", "locs.png", "movie.tif"]
+
+
+def test_a_movie_is_never_written_over(tmp_path: Path, marker: Marker) -> None:
+    frames = np.full((3, 32, 40), 110, np.uint16)
+    with h5py.File(tmp_path / "cell.h5", "w") as file:
+        file["frames"] = frames
+    before = (tmp_path / "cell.h5").read_bytes()
+    movie = str(tmp_path / "cell.h5:/frames")
+    with pytest.raises(EmitterError, match=r"output .*cell\.h5 is a file of the movie"):
+        run(settings(tmp_path, movie=movie, output=tmp_path / "cell.h5"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(EmitterError, match="is a file of the movie"):
+        run(
+            settings(
+                tmp_path, movie=str(tmp_path / "*.h5"), output=tmp_path / "link", each=True, format="decode"
+            )
+        )
+    assert (tmp_path / "cell.h5").read_bytes() == before
+
+
+def test_a_full_disk_is_said_with_the_file(
+    tmp_path: Path, marker: Marker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    write = localizing.TableWriter.write
+
+    def full(self: localizing.TableWriter, table: Any) -> Any:
+        if self.n_rows:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, table)
+
+    monkeypatch.setattr(localizing.TableWriter, "write", full)
+    with pytest.raises(EmitterError, match=r"locs\.csv\.partial cannot be written \(No space left"):
+        run(settings(tmp_path, batch_px=3000))
+    assert "the same command goes on there" in caplog.text
+    monkeypatch.setattr(localizing.TableWriter, "write", write)
+    run(settings(tmp_path, batch_px=1280))  # other blocks make the same table
+    assert read_table(tmp_path / "locs.csv").frame.tolist() == list(range(12))
 
 
 def test_turned_is_asked_of_the_network_and_refused_where_it_is_wrong(

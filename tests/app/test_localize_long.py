@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,34 @@ def test_several_movies_go_on_where_they_were_interrupted(
     ]
     marker.interrupt_after = None
     assert len(run(chosen)["movies"]) == 3  # a command that came to its end begins anew
+
+
+def test_what_one_movie_breaks_does_not_keep_the_others(
+    tmp_path: Path, marker: Marker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for k in range(3):
+        movie_at(tmp_path / f"cell_{k}.tif", 6)
+    tables = tmp_path / "tables"
+    chosen = settings(
+        tmp_path, movie=str(tmp_path / "cell_*.tif"), output=tables, each=True, superres_nm=None
+    )
+    open_movie = Settings.open
+
+    def broken(self: Settings) -> Any:
+        if "cell_1" in str(self.movie):
+            raise ZeroDivisionError("a bug")
+        return open_movie(self)
+
+    monkeypatch.setattr(Settings, "open", broken)
+    with pytest.raises(EmitterError, match=r"1 of 3 movies .*cell_1\.tif\)"):
+        run(chosen)
+    assert "cell_1.tif: a bug" in caplog.text
+    monkeypatch.setattr(Settings, "open", open_movie)
+    other = replace(chosen, format="emitter", superres_nm=100.0)  # what is there is not what is asked for now
+    assert [one["n_emitters"] for one in run(other)["movies"]] == [6, 6, 6]
+    header = (tables / "cell_0.csv").read_text().splitlines()[0]
+    assert header.startswith("frame,")
+    assert (tables / "cell_0.png").is_file()
 
 
 def test_a_growing_movie_is_read_to_its_end(tmp_path: Path, marker: Marker) -> None:
