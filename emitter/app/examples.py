@@ -1,6 +1,6 @@
 """Frames to look at: what is typical of a score, and what is worst.
 
-Shape suffixes: F frames, H rows, W columns.
+Shape suffixes: F frames, H rows, W columns, N emitters.
 """
 
 from __future__ import annotations
@@ -46,11 +46,8 @@ def chosen_frames(
     numbers = np.intersect1d(np.union1d(truth.frame, predicted.frame), there)
     if not len(numbers):
         return []
-    n_true, n_found = (
-        np.array([np.count_nonzero(table.frame == number) for number in numbers])
-        for table in (truth, predicted)
-    )
-    n_matched = np.array([np.count_nonzero(truth.frame[pairs.truth] == number) for number in numbers])
+    n_true, n_found = (_per_frame(table.frame, numbers) for table in (truth, predicted))
+    n_matched = _per_frame(truth.frame[pairs.truth], numbers)
     n_errors = n_true + n_found - 2 * n_matched
     jaccard = n_matched / (n_matched + n_errors)
     unlike = np.abs(n_true - np.median(n_true)) / max(np.median(n_true), 1)
@@ -62,6 +59,13 @@ def chosen_frames(
         for kind, places in (("typical", typical), ("among the worst", worst))
         for k in places.tolist()
     ]
+
+
+def _per_frame(frame_N: np.ndarray, numbers_F: np.ndarray) -> np.ndarray:
+    """(F,) rows of every frame."""
+    frame_N = np.sort(frame_N)
+    n_F: np.ndarray = np.searchsorted(frame_N, numbers_F, "right") - np.searchsorted(frame_N, numbers_F)
+    return n_F
 
 
 def example_frames(

@@ -79,8 +79,8 @@ def real_frames_section(bundle: Bundle, movie: Movie) -> Section:
         pictures=(
             Picture.of(
                 plot_side_by_side(example_HW, middle_HW),
-                "A frame of the simulation that the network was trained on and the brightest part of one of the "
-                "movie's, of many the ones of whose contrast a quarter of the others has more.",
+                "A frame of the simulation that the network was trained on, and one of the movie around its brightest "
+                "spot: of both a frame with more contrast than three quarters of the others.",
                 "simulated_and_real",
             ),
             Picture.of(

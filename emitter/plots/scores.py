@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from emitter.plots.style import BLUE, GREEN, GREY, ORANGE, nothing
 
@@ -63,6 +64,7 @@ def plot_binned(by: Mapping[str, Curves]) -> Figure:
             row[0].legend(frameon=False, fontsize=9)
         for axis in row:
             axis.grid(alpha=0.3)
+            axis.xaxis.set_major_locator(MaxNLocator(5))
     return figure
 
 
