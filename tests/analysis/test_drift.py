@@ -83,7 +83,7 @@ def test_a_table_without_structure_is_left_as_it_is(caplog: pytest.LogCaptureFix
 
 
 def test_the_same_seed_gives_the_same_drift() -> None:
-    table = sites(n=3000, drift_nm_F3=curve(), three_d=False)
+    table = sites(n=1000, drift_nm_F3=curve(), three_d=False)
     one, two = (estimate_drift(table, DriftSettings(seed=3)) for _ in range(2))
     np.testing.assert_array_equal(one.nm_FA, two.nm_FA)
 
@@ -141,16 +141,16 @@ def test_tiles_make_two_equal_halves() -> None:
 
 
 @pytest.mark.parametrize("beads", [1, 2])
-def test_beads_in_every_frame_do_not_drown_the_rest(beads: int) -> None:
-    rng = np.random.default_rng(9)
-    parts = [sites(1200, curve(), three_d=False)]
+def test_beads_do_not_drown_the_rest(beads: int) -> None:
+    rng, seen = np.random.default_rng(9), np.arange(0, FRAMES, 5)
+    parts = [sites(600, curve(), three_d=False)]
     for _ in range(beads):
-        x, y = (rng.uniform(500, 3500, 2) + curve()[:, :2] + rng.normal(0, 3, (FRAMES, 2))).T
-        precision = {"precision_x_nm": np.full(FRAMES, 3.0), "precision_y_nm": np.full(FRAMES, 3.0)}
-        parts.append(EmitterTable.of(np.arange(FRAMES), x_nm=x, y_nm=y, **precision))
+        x, y = (rng.uniform(500, 3500, 2) + curve()[seen, :2] + rng.normal(0, 3, (len(seen), 2))).T
+        precision = {name: np.full(len(seen), 3.0) for name in ("precision_x_nm", "precision_y_nm")}
+        parts.append(EmitterTable.of(seen, x_nm=x, y_nm=y, **precision))
     table = EmitterTable.concatenate(parts)
     drift = estimate_drift(table, DriftSettings())
-    assert left_rms(drift, curve(), table).max() < 1.0  # 89 before
+    assert left_rms(drift, curve(), table).max() < 2.5  # 89 before
 
 
 def test_crowded_places_weigh_by_their_rows() -> None:
