@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emitter.analysis.drift_correlation import coarse_drift
-from emitter.analysis.drift_pairs import Curve, Pairs, best_curve, find_pairs, tiles_of
+from emitter.analysis.drift_pairs import Curve, Pairs, best_curve, even_weights, find_pairs, tiles_of
 from emitter.analysis.nena import nena
 from emitter.core.errors import EmitterError, require
 from emitter.core.progress import Report, part, untold
@@ -185,11 +185,12 @@ class _Estimate:
         """Pairs that are near under a first estimate; all lengths are in kernel's widths."""
         near_NX = np.column_stack((beside_NB, place_NA - drift_KA[self.bin_N]))
         early_P, late_P = find_pairs(near_NX, self.bin_N, most, rng)
+        beside_PB = beside_NB[late_P] - beside_NB[early_P]
         return Pairs(
             n_bins=self.n_bins,
             bins_2P=np.stack((self.bin_N[early_P], self.bin_N[late_P])),
             difference_AP=np.ascontiguousarray((place_NA[late_P] - place_NA[early_P]).T),
-            weight_P=np.exp(-0.5 * ((beside_NB[late_P] - beside_NB[early_P]) ** 2).sum(axis=1)),
+            weight_P=even_weights(early_P, late_P) * np.exp(-0.5 * (beside_PB**2).sum(axis=1)),
             tile_P=self.tile_N[early_P],
         )
 

@@ -4,7 +4,8 @@ What is maximized is the overlap of all pairs, sum of exp(-r²/2) of their dista
 kernel's width, as in drift at minimum entropy (Cnossen et al., Optics Express 29, 27961 (2021)). The curve is constant
 in bins of time, with a penalty on its first or second differences (P-splines, Eilers & Marx, Statistical Science 11, 89
 (1996)), chosen by halves of the field: the drift that one half shows must raise the overlap of the other's pairs.
-Shape suffixes: N rows, P pairs, K bins of time, A axes, T tiles of the field. Lengths are in kernel's widths.
+Shape suffixes: N rows, P pairs, K bins of time, A axes, T tiles of the field, G tiles and parts of the
+time. Lengths are in kernel's widths.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from emitter.core.progress import Report
 
 REACH = 3.0  # kernel's widths: pairs farther apart are not looked at
 _TILES = 8  # along each side of the field
+_TIMES = 4  # parts of the time: two beads alone can then tell that they agree
 # order of the differences, and over about how many bins it smooths
 _PENALTIES = (
     (1, 0.1),
@@ -37,8 +39,9 @@ _PENALTIES = (
 
 _MAX_STEPS = 8
 _CONVERGED = 0.01
+_RIDGE = 1e-10  # of the largest curvature: far from what pairs tell, enough for the inverse
 _MIN_CURVATURE = 0.2  # of a pair's at distance 0: keeps Newton's steps short where many pairs lie far apart
-_SURE = 2.0  # standard errors by which drift must do better than none
+_SURE = 2.5  # standard errors by which drift must do better than none
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ class Pairs:
         return self.weight_P * np.exp(-0.5 * np.einsum("ap,ap->p", left_AP, left_AP)), left_AP
 
     def overlaps(self, drift_KA: np.ndarray) -> np.ndarray:
-        """Sum of the kernel over each tile's pairs, (T,)."""
-        return np.bincount(self.tile_P, self.kernel(drift_KA)[0], _TILES**2)
+        """Sum of the kernel over the pairs of each tile and part of the time, (tiles × parts,)."""
+        part_P = self.bins_2P[1] * _TIMES // self.n_bins
+        return np.bincount(self.tile_P * _TIMES + part_P, self.kernel(drift_KA)[0], _TILES**2 * _TIMES)
 
     def laplacian(self, kernel_P: np.ndarray) -> np.ndarray:
         """Of the graph of bins joined by their pairs' kernels, (K, K): the curvature, but for a factor."""
@@ -137,6 +141,16 @@ def _thinned(place_NA: np.ndarray, most_pairs: int, rng: np.random.Generator) ->
     return rows[rank_N < most]
 
 
+def even_weights(early_P: np.ndarray, late_P: np.ndarray) -> np.ndarray:
+    """Weights of pairs, (P,), by which crowded places, such as a bead, count by their rows and not by their pairs.
+
+    What n rows at one place tell of drift grows with n, and their pairs with n².
+    """
+    partners_N = np.bincount(np.concatenate((early_P, late_P)))
+    typical = float(np.median(partners_N[partners_N > 0])) if len(early_P) else 1.0
+    return typical / np.maximum(typical, np.sqrt(partners_N[early_P] * partners_N[late_P]))
+
+
 def tiles_of(place_N2: np.ndarray) -> np.ndarray:
     """The tile of the field that each row lies in, (N,), numbered so that even ones and odd ones hold as many rows."""
     extent = max(float(np.ptp(place_N2, axis=0).max()), 1e-9)
@@ -159,7 +173,7 @@ def best_curve(pairs: Pairs, start_KA: np.ndarray, report: Report) -> Curve | No
         report: is told the share of the work that is done.
     """
     halves = [pairs.select(np.flatnonzero(pairs.tile_P % 2 == half)) for half in (0, 1)]
-    still_T = pairs.overlaps(np.zeros_like(start_KA))
+    still_G = pairs.overlaps(np.zeros_like(start_KA))
     unit = float(pairs.kernel(start_KA)[0].sum()) / pairs.n_bins
     best_KK, best_gain = None, 0.0
     for tried, (order, length) in enumerate(_PENALTIES):
@@ -168,14 +182,20 @@ def best_curve(pairs: Pairs, start_KA: np.ndarray, report: Report) -> Curve | No
             continue
         penalty_KK = unit * _penalty(pairs.n_bins, order, length)
         curves = [_climbed(half, start_KA, penalty_KK) for half in halves]
-        gain_T = halves[1].overlaps(curves[0]) + halves[0].overlaps(curves[1]) - still_T
-        if gain_T.sum() > best_gain and gain_T.sum() > _SURE * math.sqrt((gain_T**2).sum()):
-            best_KK, best_gain = penalty_KK, float(gain_T.sum())
+        gain_G = halves[1].overlaps(curves[0]) + halves[0].overlaps(curves[1]) - still_G
+        if gain_G.sum() > best_gain and _significance(gain_G) > _SURE:
+            best_KK, best_gain = penalty_KK, float(gain_G.sum())
     if best_KK is None:
         return None
     drift_KA = _climbed(pairs, start_KA, best_KK)
     curve = Curve(drift_KA, _errors(pairs, drift_KA, best_KK))
     return curve if drift_KA.std(axis=0).max() > np.sqrt((curve.error_KA**2).mean()) else None
+
+
+def _significance(gain_G: np.ndarray) -> float:
+    """Standard errors by which gains are above 0. Of their roots, so that a bead's place alone does not say all."""
+    root_G = np.sign(gain_G) * np.sqrt(np.abs(gain_G))
+    return float(root_G.sum()) / max(math.sqrt((root_G**2).sum()), 1e-30)
 
 
 def _penalty(knots: int, order: int, length: float) -> np.ndarray:
@@ -201,8 +221,9 @@ def _curvature(pairs: Pairs, kernel_P: np.ndarray, left_AP: np.ndarray, penalty_
     total = max(float(kernel_P.sum()), 1e-9)
     mean = 1 - float((kernel_P * left_AP**2).sum()) / total / len(left_AP)
     curvature_KK = max(mean, _MIN_CURVATURE) * pairs.laplacian(kernel_P) + penalty_KK
-    # a common shift of all bins changes nothing: held where it is
-    return linalg.cho_factor(curvature_KK + total / pairs.n_bins**2)
+    # a common shift of all bins changes nothing, and bins without pairs may leave more open: held where they are
+    held_KK = total / pairs.n_bins**2 + _RIDGE * curvature_KK.max() * np.eye(pairs.n_bins)
+    return linalg.cho_factor(curvature_KK + held_KK)
 
 
 def _errors(pairs: Pairs, drift_KA: np.ndarray, penalty_KK: np.ndarray) -> np.ndarray:
