@@ -22,7 +22,7 @@ _MAX_FITTED = 600
 _STEPS = 25
 _MAX_CHI2 = 1.6
 _FEW = 20
-_CROWDED = 0.25  # share of the spots that stand alone
+_CROWDED = 0.4  # share of the spots that stand alone
 _PIXEL_VARIANCE = 1 / 12
 
 
