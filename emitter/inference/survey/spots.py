@@ -22,17 +22,19 @@ _MAX_FITTED = 600
 _STEPS = 25
 _MAX_CHI2 = 1.6
 _FEW = 20
+_CROWDED = 0.4  # share of the spots that stand alone
 _PIXEL_VARIANCE = 1 / 12
 
 
 @dataclass(frozen=True)
 class Spots:
-    """Every maximum, (N,): frame, x, y in pixels; and of those that stand alone and whose fit holds, (M,): photons and
-    widths in pixels (of the emitter, without the integration over pixels)."""
+    """Every maximum, (N,): frame, x, y in pixels; the share that stands alone; and of those whose fit holds, (M,):
+    photons and widths in pixels (of the emitter, without the integration over pixels)."""
 
     frame_N: np.ndarray
     x_px_N: np.ndarray
     y_px_N: np.ndarray
+    alone_share: float
     photons_M: np.ndarray
     sigma_x_px_M: np.ndarray
     sigma_y_px_M: np.ndarray
@@ -49,8 +51,9 @@ class Spots:
 
     @property
     def focus_px(self) -> float | None:
-        """√(σx σy) of the narrowest (their lower quartile); None for few spots."""
-        if len(self.photons_M) < _FEW:
+        """√(σx σy) of the narrowest (their lower quartile); None for few spots, and for crowded frames, where those
+        alone are often two."""
+        if len(self.photons_M) < _FEW or self.alone_share < _CROWDED:
             return None
         return float(np.quantile(np.sqrt(self.sigma_x_px_M * self.sigma_y_px_M), 0.25))
 
@@ -65,6 +68,7 @@ def find_spots(frames_THW: np.ndarray, background: float, noise_variance: float,
     peak = (smooth == maximum_filter(smooth, (1, 3, 3))) & (smooth > _THRESHOLD * noise)
     frame, row, column = np.nonzero(peak)
     alone = _alone(frame, row, column, frames_THW.shape)
+    share = len(alone) / max(len(frame), 1)
     alone = alone[np.argsort(-smooth[frame[alone], row[alone], column[alone]])]
     alone = alone[: max(len(alone) // 2, min(len(alone), 40))]
     alone = alone[np.linspace(0, len(alone) - 1, min(len(alone), _MAX_FITTED)).astype(int)]
@@ -75,7 +79,7 @@ def find_spots(frames_THW: np.ndarray, background: float, noise_variance: float,
         (column[alone, None] + offset)[:, None, :],
     ]
     photons, sigma_x, sigma_y = _fitted(windows - background, offset, noise_variance, excess)
-    return Spots(frame, column + 0.5, row + 0.5, photons, sigma_x, sigma_y)
+    return Spots(frame, column + 0.5, row + 0.5, share, photons, sigma_x, sigma_y)
 
 
 def _alone(frame: np.ndarray, row: np.ndarray, column: np.ndarray, shape_THW: tuple[int, ...]) -> np.ndarray:

@@ -20,7 +20,9 @@ from emitter.simulation.camera import Camera
 
 _SCALE_PX = 1.0
 MIN_NOISE_VARIANCE = 1e-3
-_WORSE, _A_LITTLE = 2.0, 5.0  # misfit of a PSF against that of a free shape, from which it is not the movie's
+# misfit of a PSF against that of a free shape, from which it is not the movie's; the second for each frame that an
+# emitter is on, over which the pixels are not independent
+_WORSE, _A_LITTLE = 2.0, 5.0
 ELONGATED = 0.15  # spread of ln(σx/σy) from which a PSF is astigmatic
 HALO = 0.2  # share of the photons; Gaussian spots come out below 0.05, the challenge's PSF from 0.4 on
 OVERLAPPED = 0.6  # and how much more where spots cover the whole frame: two in one are elongated as well
@@ -92,7 +94,7 @@ def survey(sampled: Sampled, camera: Camera, known: KnownShape | None = None) ->
     free, fits = priors, None
     if known is not None:
         with_known = fit_priors(flat_THW, excess, camera.em_gain is not None, noise, lifetime, known)
-        fits = with_known.misfit < _WORSE * free.misfit + _A_LITTLE
+        fits = with_known.misfit < _WORSE * free.misfit + _A_LITTLE * (1 + (lifetime or 0.0))
         priors = with_known if fits else free
     spots = find_spots(flat_THW, priors.background, priors.noise_variance, excess)
     return Survey(
