@@ -23,6 +23,8 @@ from emitter.inference.checks import FrameChecks
 from emitter.inference.localizer import Localizer, Tables
 from emitter.io.movie import Movie
 
+_ENDS = {1: "its error stands above", -9: "often a lack of memory"}  # by exit code
+
 Answer = tuple[int, EmitterTable, int]  # frames of a block, its emitters, constant frames until then
 
 
@@ -94,8 +96,9 @@ def _receive(process: BaseProcess, ours: Connection) -> Answer:
     except (EOFError, OSError):
         process.join()
         raise EmitterError(
-            f"the process of {process.name} ended before its work was done (exit code {process.exitcode}; -9 is often "
-            "a lack of memory): give the same command again to go on where the table ends"
+            f"the process of {process.name} ended before its work was done (exit code {process.exitcode}: "
+            f"{_ENDS.get(process.exitcode or 0, 'it crashed')}): give the same command again to go on where the table "
+            "ends"
         ) from None
     if isinstance(answer, EmitterError):
         raise answer

@@ -14,26 +14,22 @@ import numpy as np
 
 from emitter.core.errors import EmitterError
 from emitter.io.extras import needed
+from emitter.io.flat import FlatMovie
 from emitter.io.movie import ArrayMovie, Movie
 
 _STORE = re.compile(r"(?P<file>.+\.(?:(?P<hdf5>h5|hdf5|hdf)|zarr))(?::(?P<inside>.*))?", re.IGNORECASE)
 
 
 def open_npy(path: Path) -> Movie:
-    """A ``.npy`` array, memory-mapped.
-
-    Raises:
-        EmitterError: not one.
-    """
-    try:
-        frames = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise EmitterError(f"{path} is not a readable .npy array ({error}): save the movie again") from error
-    return ArrayMovie(frames, name=str(path))
+    """A ``.npy`` array; one in Fortran's order, whose frames do not lie together, is read whole."""
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    if mapped.ndim == 3 and mapped.flags.c_contiguous:
+        return FlatMovie(path, mapped.dtype, mapped.shape, mapped.offset)
+    return ArrayMovie(np.load(path, allow_pickle=False), name=str(path))
 
 
 def open_store(source: str) -> Movie | None:
-    """A dataset of an HDF5 or zarr file, or None when the name is not of one.
+    """A dataset of an HDF5 or zarr file, or None when the name is not of one, or of a file in a folder called so.
 
     Without a path inside, the file must hold one dataset of frames.
 
@@ -41,27 +37,29 @@ def open_store(source: str) -> Movie | None:
         EmitterError: no such file or dataset, several to choose from, or not an array of frames.
     """
     match = _STORE.fullmatch(source.rstrip("/"))
-    if match is None:
+    if match is None or (match["inside"] and Path(source).expanduser().is_file()):
         return None
     path = Path(match["file"]).expanduser()
     if not path.exists():
         raise EmitterError(f"movie {path} does not exist: give a file, or FILE.h5:/PATH/IN/IT")
-    try:
-        root = h5py.File(path, "r") if match["hdf5"] else needed("zarr", "zarr").open(str(path), mode="r")
-    except (OSError, ValueError, KeyError) as error:
-        raise EmitterError(f"{path} cannot be read ({error}): it is damaged or of another kind") from error
+    root = h5py.File(path, "r") if match["hdf5"] else needed("zarr", "zarr").open(str(path), mode="r")
     try:
         array = _chosen(root, path, (match["inside"] or "").strip("/"))
-        return _StoreMovie(array, root, f"{path}:/{(getattr(array, 'name', '') or '').strip('/')}")
-    except EmitterError:
+        return _StoreMovie(array, root, path, f"{path}:/{(getattr(array, 'name', '') or '').strip('/')}")
+    except BaseException:
         _close(root)
         raise
 
 
 class _StoreMovie(ArrayMovie):
-    def __init__(self, array: Any, root: Any, name: str) -> None:
-        self._root = root
+    def __init__(self, array: Any, root: Any, path: Path, name: str) -> None:
+        self._root, self._path, self._size = root, path, path.stat().st_size
         super().__init__(array if array.ndim != 2 else np.asarray(array[...]), name)
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        if self._path.is_file() and self._path.stat().st_size < self._size:  # HDF5 would give zeros
+            raise EmitterError(f"{self._path} was cut after it was opened: copy or export it again")
+        return super()._read(start, stop)
 
     def close(self) -> None:
         _close(self._root)

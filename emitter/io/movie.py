@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
@@ -45,12 +46,17 @@ class Movie(ABC):
         self.pixel_size: PixelSize | None = None
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames ``start`` to ``stop`` (excluded) by their position in the movie, (stop − start, H, W)."""
+        """Frames ``start`` to ``stop`` (excluded) by their position in the movie, (stop − start, H, W).
+
+        Raises:
+            EmitterError: they cannot be read.
+        """
         if not 0 <= start <= stop <= self.n_frames:
             raise IndexError(f"frames {start} to {stop} of {self.n_frames}")
         if start == stop:
             return np.empty((0, self.height, self.width), dtype=self.dtype)
-        return np.ascontiguousarray(self._read(start, stop), dtype=self.dtype)
+        with told(f"frames {start} to {stop - 1} of {self.name}"):
+            return np.ascontiguousarray(self._read(start, stop), dtype=self.dtype)
 
     def wait_for(self, n_frames: int) -> None:  # noqa: B027 (a movie that does not grow has all its frames)
         """Return when there are so many frames, or when no more will come (see ``emitter.io.growing``)."""
@@ -86,6 +92,25 @@ class ArrayMovie(Movie):
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         return self._frames_THW[start:stop]
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Anything that a library raises on a damaged file becomes one sentence about ``what``.
+
+    Raises:
+        EmitterError: for any other exception.
+    """
+    try:
+        yield
+    except EmitterError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise EmitterError(
+            f"{what} cannot be read ({reason}): the file is truncated, damaged, locked or of another kind, copy or "
+            "export it again"
+        ) from error
 
 
 def blocks(lengths: Sequence[int], start: int, stop: int) -> Iterator[tuple[int, int, int]]:

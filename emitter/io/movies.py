@@ -12,7 +12,7 @@ import numpy as np
 
 from emitter.core.errors import EmitterError
 from emitter.io.arrays import open_npy, open_store
-from emitter.io.movie import ArrayMovie, Movie
+from emitter.io.movie import ArrayMovie, Movie, told
 from emitter.io.raw import open_dax, open_picasso_raw
 from emitter.io.sequence import SequenceMovie, natural_key
 from emitter.io.tiff import TIFF_SUFFIXES, TiffMovie
@@ -43,22 +43,32 @@ def open_movie(source: Source, frame_shape_HW: tuple[int, int] | None = None, gr
     if isinstance(source, np.ndarray):
         return ArrayMovie(source)
     if isinstance(source, (str, Path)):
-        if (stored := open_store(str(source))) is not None:
-            return stored
-        path = Path(source).expanduser()
-        if path.is_file():
-            return _open_file(path, frame_shape_HW, growing=growing)
-        if (one := _SERIES.fullmatch(str(path))) and Path(one["file"]).is_file():
-            return TiffMovie(Path(one["file"]), series=int(one["series"]))
-        files = _files_of(path)
-        name = str(path)
-    else:
+        with told(str(source)):
+            return _open_named(Path(source).expanduser(), frame_shape_HW, growing)
+    name = f"the list of {len(source)} files"
+    with told(name):
         files = [Path(item).expanduser() for item in source]
-        name = f"the list of {len(files)} files"
         if missing := [str(file) for file in files if not file.is_file()]:
             raise EmitterError(f"{missing[0]} does not exist: check the list of movie files")
         if not files:
             raise EmitterError("the list of movie files is empty: name at least one file")
+        return _open_files(name, files, frame_shape_HW, growing)
+
+
+def _open_named(path: Path, frame_shape_HW: tuple[int, int] | None, growing: bool) -> Movie:
+    """What one name stands for."""
+    if (stored := open_store(str(path))) is not None:
+        return stored
+    if path.is_file():
+        return _open_file(path, frame_shape_HW, growing=growing)
+    if (one := _SERIES.fullmatch(str(path))) and Path(one["file"]).is_file():
+        return TiffMovie(Path(one["file"]), series=int(one["series"]))
+    return _open_files(str(path), _files_of(path), frame_shape_HW, growing)
+
+
+def _open_files(
+    name: str, files: Sequence[Path], frame_shape_HW: tuple[int, int] | None, growing: bool
+) -> Movie:
     open_one = partial(_open_file, frame_shape_HW=frame_shape_HW, follow_ome=False, growing=growing)
     return SequenceMovie(name, files, open_one)
 
@@ -106,17 +116,18 @@ def _open_file(
     growing: bool = False,
 ) -> Movie:
     suffix = path.suffix.lower()
-    if suffix == ".dax":
-        return open_dax(path, frame_shape_HW, growing)
-    if frame_shape_HW is not None:
+    if frame_shape_HW is not None and suffix != ".dax":
         raise EmitterError(
             f"{path} tells its frame size itself: leave frame_size_px out, it is for .dax files"
         )
-    if suffix == ".raw":
-        return open_picasso_raw(path, growing)
-    if suffix in _READERS:
-        return _READERS[suffix](path)
-    return TiffMovie(path, follow_ome)
+    with told(str(path)):
+        if suffix == ".dax":
+            return open_dax(path, frame_shape_HW, growing)
+        if suffix == ".raw":
+            return open_picasso_raw(path, growing)
+        if suffix in _READERS:
+            return _READERS[suffix](path)
+        return TiffMovie(path, follow_ome)
 
 
 _READERS: dict[str, Callable[[Path], Movie]] = {".npy": open_npy, ".nd2": Nd2Movie, ".czi": CziMovie}

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from emitter.core.errors import EmitterError
-from emitter.io.movie import ArrayMovie, Movie
+from emitter.io.flat import FlatMovie
+from emitter.io.movie import Movie
 from emitter.io.pixel_size import plausible
 
 
@@ -89,7 +90,7 @@ def _entries(path: Path, separator: str) -> dict[str, str]:
 
 
 def _open_flat(path: Path, layout: _Layout, growing: bool) -> Movie:
-    """Memory-map a file of nothing but pixels."""
+    """A file of nothing but pixels."""
     frame_bytes = layout.height * layout.width * layout.dtype.itemsize
     size = path.stat().st_size
     whole, rest = divmod(size, frame_bytes) if frame_bytes else (0, 0)
@@ -101,5 +102,4 @@ def _open_flat(path: Path, layout: _Layout, growing: bool) -> Movie:
             f"{path} has {size} bytes, which is not {expected or 'some'} whole frames of {layout.height} "
             f"rows × {layout.width} columns: it is truncated, or its frame size is wrong"
         )
-    frames_THW = np.memmap(path, layout.dtype, mode="r", shape=(expected, layout.height, layout.width))
-    return ArrayMovie(frames_THW, name=str(path))
+    return FlatMovie(path, layout.dtype, (expected, layout.height, layout.width))

@@ -15,6 +15,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -62,15 +63,14 @@ class SequenceMovie(Movie):
             if 2 * self._lengths.count(1) <= len(self._lengths):  # stacks
                 return None
         if stray is not None and len(self._paths) > 1:
-            log.warning(
-                "%s of %s %s: the frames are numbered from 1 in the order of the names, leave that file out to "
-                "keep the numbers of the names",
-                stray.name,
-                name,
-                reason,
+            _warn_once(
+                f"{stray.name} of {name} {reason}: the frames are numbered from 1 in the order of the names, leave "
+                "that file out to keep the numbers of the names"
             )
         elif stray is not None:
-            log.warning("%s is the only file of %s: it is numbered as frame 1", stray.name, name)
+            _warn_once(
+                f"{stray.name} is the only file of {name}: it is numbered as frame 1 as long as it is alone"
+            )
         return numbers
 
     def _read(self, start: int, stop: int) -> np.ndarray:
@@ -86,6 +86,12 @@ class SequenceMovie(Movie):
         if self._current is not None:
             self._current[1].close()
             self._current = None
+
+
+@lru_cache(maxsize=64)
+def _warn_once(message: str) -> None:
+    """A movie that grows is opened again and again."""
+    log.warning(message)
 
 
 def natural_key(path: Path) -> tuple[str, list[tuple[int, int, str]]]:

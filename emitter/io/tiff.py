@@ -6,9 +6,7 @@ Shape suffixes: T frames, H rows, W columns.
 from __future__ import annotations
 
 import logging
-import struct
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,21 +14,11 @@ import numpy as np
 import tifffile
 
 from emitter.core.errors import EmitterError
+from emitter.io.flat import read_flat
 from emitter.io.movie import Movie, blocks
 from emitter.io.pixel_size import stated_pixel_size
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
-# What tifffile and its decoders raise on damaged files and on compressions that are not installed.
-READ_ERRORS = (
-    tifffile.TiffFileError,
-    ValueError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OSError,
-    struct.error,
-    zlib.error,
-)
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -75,7 +63,7 @@ class TiffMovie(Movie):
             name = str(path) if series is None else f"{path}:/{series}"
             super().__init__(name, (sum(self._lengths), *shapes[0][1:]), self._series[0].dtype)
             self.pixel_size = stated_pixel_size(self._file)
-        except EmitterError:
+        except BaseException:
             self.close()
             raise
 
@@ -97,21 +85,23 @@ class TiffMovie(Movie):
                 f"from {self._path}:/0 to {self._path}:/{len(shapes) - 1}"
             )
         size = self._path.stat().st_size
-        if any(_end_of_data(series, self._file) > size for series in self._series):
-            raise EmitterError(_TRUNCATED.format(path=self._path))
+        for series in self._series:
+            pages = [] if series.dataoffset is not None else list(series.pages)
+            if None in pages:
+                raise EmitterError(
+                    f"{self._path} lists {len(pages)} frames and lacks {pages.count(None)} of them, as after an "
+                    f"acquisition that was stopped: give movie=[{self._path}], a list, for those that are there"
+                )
+            if _end_of_data(series, pages, self._file) > size:
+                raise EmitterError(_TRUNCATED.format(path=self._path))
 
     def _read(self, start: int, stop: int) -> np.ndarray:
-        try:
-            parts = [
+        return np.concatenate(
+            [
                 _read_series(self._series[k], self._path, a, b)
                 for k, a, b in blocks(self._lengths, start, stop)
             ]
-        except READ_ERRORS as error:
-            raise EmitterError(
-                f"frames {start} to {stop - 1} of {self._path} cannot be read ({error}): the file is damaged "
-                "or needs the package imagecodecs"
-            ) from error
-        return np.concatenate(parts)
+        )
 
     def close(self) -> None:
         self._file.close()
@@ -131,8 +121,6 @@ def _damage_reported(path: Path) -> Iterator[None]:
     logger.addHandler(handler)
     try:
         yield
-    except READ_ERRORS as error:
-        raise EmitterError(_TRUNCATED.format(path=path)) from error
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
@@ -156,11 +144,13 @@ def _frames_shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, int
     return int(np.prod(lead)), int(shape[-2]), int(shape[-1])
 
 
-def _end_of_data(series: tifffile.TiffPageSeries, file: tifffile.TiffFile) -> int:
+def _end_of_data(
+    series: tifffile.TiffPageSeries, pages: Sequence[tifffile.TiffPage], file: tifffile.TiffFile
+) -> int:
     """Last byte of this file that the series needs; a multi-file OME-TIFF has pages elsewhere too."""
     if series.dataoffset is not None:
         return int(series.dataoffset + series.nbytes)
-    own = [page for page in series.pages if page is not None and page.parent is file]
+    own = [page for page in pages if page.parent is file]
     ends = [int(max(np.add(page.dataoffsets, page.databytecounts))) for page in own if len(page.dataoffsets)]
     return max(ends, default=0)
 
@@ -172,7 +162,5 @@ def _read_series(series: tifffile.TiffPageSeries, path: Path, start: int, stop: 
         series.dataoffset is not None
     ):  # contiguous and uncompressed: also ImageJ's files over 4 GB with a single page
         dtype = np.dtype(series.keyframe.parent.byteorder + series.dtype.char)
-        offset = series.dataoffset + start * height * width * dtype.itemsize
-        flat = np.fromfile(path, dtype, (stop - start) * height * width, offset=offset)
-        return flat.reshape(-1, height, width)
+        return read_flat(path, dtype, series.dataoffset, start, (stop - start, height, width))
     return np.stack([series.pages[index].asarray().reshape(height, width) for index in range(start, stop)])

@@ -26,15 +26,12 @@ class Nd2Movie(Movie):
 
     def __init__(self, path: Path) -> None:
         nd2 = needed("nd2", "nd2")
+        self._file = nd2.ND2File(path)
         try:
-            self._file = nd2.ND2File(path)
-            sizes, dtype = dict(self._file.sizes), self._file.dtype
-        except Exception as error:  # whatever the package meets in a damaged file
-            raise EmitterError(f"{path} cannot be read as .nd2 ({error}): copy it again") from error
-        try:
+            sizes = dict(self._file.sizes)
             _, n_frames = _frame_axis(path, sizes)
-            super().__init__(str(path), (n_frames, sizes["Y"], sizes["X"]), dtype)
-        except EmitterError:
+            super().__init__(str(path), (n_frames, sizes["Y"], sizes["X"]), self._file.dtype)
+        except BaseException:
             self._file.close()
             raise
 
@@ -55,10 +52,7 @@ class CziMovie(Movie):
 
     def __init__(self, path: Path) -> None:
         czi = needed("pylibCZIrw.czi", "czi")
-        try:
-            self._file = czi.CziReader(str(path))
-        except Exception as error:  # whatever the package meets in a damaged file
-            raise EmitterError(f"{path} cannot be read as .czi ({error}): copy it again") from error
+        self._file = czi.CziReader(str(path))
         try:
             sizes = {name: stop - start for name, (start, stop) in self._file.total_bounding_box.items()}
             scenes = len(self._file.scenes_bounding_rectangle)
@@ -67,7 +61,7 @@ class CziMovie(Movie):
             if kind not in _CZI_TYPES:
                 raise EmitterError(f"{path} holds pixels of type {kind}: give a grey-scale movie")
             super().__init__(str(path), (n_frames, sizes["Y"], sizes["X"]), np.dtype(_CZI_TYPES[kind]))
-        except EmitterError:
+        except BaseException:
             self.close()
             raise
 

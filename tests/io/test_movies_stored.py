@@ -132,7 +132,7 @@ def test_nd2_of_one_frame_axis(tmp_path: Path) -> None:
     with pytest.raises(EmitterError, match=r"stacks\.nd2 has the axes T 5, Z 4, .*one frame axis"):
         open_movie(tmp_path / "stacks.nd2")
     (tmp_path / "bad.nd2").write_bytes(b"no nd2 at all" * 100)
-    with pytest.raises(EmitterError, match=r"bad\.nd2 cannot be read as \.nd2"):
+    with pytest.raises(EmitterError, match=r"bad\.nd2 cannot be read"):
         open_movie(tmp_path / "bad.nd2")
 
 
@@ -162,7 +162,7 @@ def test_czi_of_more_axes_and_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(EmitterError, match=r"scenes\.czi has the axes .*scene 2"):
         open_movie(tmp_path / "scenes.czi")
     (tmp_path / "bad.czi").write_bytes(b"no czi at all" * 100)
-    with pytest.raises(EmitterError, match=r"bad\.czi cannot be read as \.czi"):
+    with pytest.raises(EmitterError, match=r"bad\.czi cannot be read"):
         open_movie(tmp_path / "bad.czi")
 
 
