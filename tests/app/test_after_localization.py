@@ -73,12 +73,32 @@ def test_what_a_table_tells_of_its_movie_is_handed_on(locs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("locs.csv", "output is the table itself"), ("a.mat", "SMAP's tables are read only")],
+    [("locs.csv", "locs.csv' is an input: give another name"), ("a.mat", "SMAP's tables are read only")],
 )
 def test_an_output_that_cannot_be_is_told_before_any_work(locs: Path, output: str, message: str) -> None:
     for settings in (link.Settings, drift.Settings):
         with pytest.raises(SettingsError, match=message):
             settings(localizations=locs, output=locs.parent / output)
+
+
+def test_no_program_writes_over_what_it_reads(locs: Path) -> None:
+    beside = locs.rename(locs.parent / "u_drift.csv")
+    u, refused = locs.parent / "u.csv", "is an input: give another name"
+    with pytest.raises(SettingsError, match=f"u_drift.csv' {refused}"):
+        drift.Settings(localizations=beside, output=u)
+    with pytest.raises(SettingsError, match=f"u.csv' {refused}"):
+        drift.Settings(localizations=beside, output=u, apply=u)
+    with pytest.raises(SettingsError, match=f"u_drift.csv' {refused}"):
+        resolution.Settings(localizations=beside, output=beside)
+    with pytest.raises(SettingsError, match=r"give a name that ends with .json"):
+        resolution.Settings(localizations=beside, output=u)
+
+
+def test_drift_that_cannot_be_written_is_told_before_any_work(locs: Path) -> None:
+    (locs.parent / "u_drift.png").mkdir()
+    with pytest.raises(EmitterError, match=r"u_drift.png is a folder"):
+        drift.run(drift.Settings(localizations=locs, output=locs.parent / "u.csv"))
+    assert not (locs.parent / "u.csv").exists()
 
 
 def test_render_writes_the_counts_and_the_pixel_size(locs: Path) -> None:
