@@ -94,6 +94,12 @@ def test_no_program_writes_over_what_it_reads(locs: Path) -> None:
         resolution.Settings(localizations=beside, output=u)
 
 
+@pytest.mark.parametrize(("program", "name"), [(drift, "a.csv"), (resolution, "a.json")])
+def test_a_seed_below_0_is_told(locs: Path, program, name: str) -> None:
+    with pytest.raises(SettingsError, match="seed is -1: give a whole number"):
+        program.Settings(localizations=locs, output=locs.parent / name, seed=-1)
+
+
 def test_drift_that_cannot_be_written_is_told_before_any_work(locs: Path) -> None:
     (locs.parent / "u_drift.png").mkdir()
     with pytest.raises(EmitterError, match=r"u_drift.png is a folder"):
