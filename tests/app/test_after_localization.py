@@ -182,6 +182,29 @@ def test_a_stack_needs_z_and_a_tiff(locs: Path) -> None:
     assert not settings.output.exists()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"region_nm": (0.0, 0.0, np.inf, 100.0)},
+        {"region_nm": (0.0, -np.inf, 50.0, 100.0)},
+        {"pixel_nm": np.inf},
+        {"pixel_nm": 1e-320},
+        {"z_step_nm": 1e-320},
+        {"z_range_nm": (0.0, np.inf)},
+        {"sigma_nm": np.inf, "style": "gaussian"},
+    ],
+)
+def test_lengths_that_are_none_are_told(locs: Path, wrong: dict) -> None:
+    with pytest.raises(SettingsError, match=f"{next(iter(wrong))} is .*: give"):
+        render.Settings(localizations=locs, output=locs.parent / "a.tif", **wrong)
+
+
+def test_slices_are_counted_before_they_are_made(locs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "_slices", lambda *_: pytest.fail("made"))
+    with pytest.raises(EmitterError, match="give a larger pixel_nm or z_step_nm"):
+        render.run(render.Settings(localizations=locs, output=locs.parent / "a.tif", z_step_nm=0.001))
+
+
 def test_a_region_without_localizations_is_named(locs: Path) -> None:
     settings = render.Settings(
         localizations=locs, output=locs.parent / "a.png", region_nm=(9e3, 9e3, 1e4, 1e4)
