@@ -67,10 +67,9 @@ def shared_blinks(table: EmitterTable) -> float:
     """
     first, n_frames = int(table.frame.min()), int(np.ptp(table.frame)) + 1
     block_N = blocks(table)
-    by_frame_F = np.full(n_frames + 1, -1)
-    by_frame_F[table.frame - first] = block_N
-    next_N = by_frame_F[table.frame - first + 1]
-    border_N = (next_N >= 0) & (next_N != block_N)
+    seen_F, row_F = np.unique(table.frame, return_index=True)
+    at_N = np.minimum(np.searchsorted(seen_F, table.frame + 1), len(seen_F) - 1)
+    border_N = (seen_F[at_N] == table.frame + 1) & (block_N[row_F[at_N]] != block_N)
     later_N = first + (table.frame - first + n_frames // 2) % n_frames
     border, on, by_chance = (
         float(np.mean(border_N & near_N))

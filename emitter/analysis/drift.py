@@ -16,6 +16,7 @@ from emitter.analysis.drift_correlation import coarse_drift
 from emitter.analysis.drift_pairs import Curve, Pairs, best_curve, even_weights, find_pairs, tiles_of
 from emitter.analysis.nena import nena
 from emitter.core.errors import EmitterError, require
+from emitter.core.frames import span_of
 from emitter.core.progress import Report, part, untold
 from emitter.core.table import EmitterTable
 
@@ -76,6 +77,7 @@ class DriftSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require(self.seed >= 0, f"seed is {self.seed}: give a whole number, 0 or more")
         require(
             math.isfinite(self.max_drift_nm) and self.max_drift_nm > 0,
             f"max_drift_nm is {self.max_drift_nm}: give a length in nm, above 0",
@@ -91,16 +93,16 @@ def estimate_drift(table: EmitterTable, settings: DriftSettings, report: Report 
         report: is told the share of the work that is done.
 
     Raises:
-        EmitterError: fewer than 100 localizations, or fewer than 4 frames.
+        EmitterError: fewer than 100 localizations, fewer than 4 frames, or far too many.
     """
-    n_frames = int(np.ptp(table.frame)) + 1 if len(table) else 0
+    n_frames = span_of(int(table.frame.min()), int(table.frame.max()), "the table") if len(table) else 0
     if len(table) < _MIN_ROWS or n_frames < _MIN_BINS:
         raise EmitterError(
             f"{len(table)} localizations in {n_frames} frames do not show drift: give {_MIN_ROWS} or more, of "
             f"{_MIN_BINS} frames or more"
         )
     estimate = _Estimate(table, n_frames, settings)
-    axial = settings.axial and bool(np.ptp(table.z_nm) > 0)  # not where it is NaN
+    axial = settings.axial and _has_z(table)
     curves = [estimate.lateral(part(report, 0, 1 + axial))]
     if axial:
         curves.append(estimate.axial(curves[0], part(report, 1, 2)))
@@ -184,7 +186,8 @@ class _Estimate:
     ) -> Pairs:
         """Pairs that are near under a first estimate; all lengths are in kernel's widths."""
         near_NX = np.column_stack((beside_NB, place_NA - drift_KA[self.bin_N]))
-        early_P, late_P = find_pairs(near_NX, self.bin_N, most, rng)
+        known = np.flatnonzero(np.isfinite(near_NX).all(axis=1))  # z may be unknown
+        early_P, late_P = (known[row_P] for row_P in find_pairs(near_NX[known], self.bin_N[known], most, rng))
         beside_PB = beside_NB[late_P] - beside_NB[early_P]
         return Pairs(
             n_bins=self.n_bins,
@@ -193,6 +196,19 @@ class _Estimate:
             weight_P=even_weights(early_P, late_P) * np.exp(-0.5 * (beside_PB**2).sum(axis=1)),
             tile_P=self.tile_N[early_P],
         )
+
+
+def _has_z(table: EmitterTable) -> bool:
+    """Whether z tells of drift; said where only some rows have it."""
+    z_nm = table.z_nm[np.isfinite(table.z_nm)]
+    enough = len(z_nm) >= _MIN_ROWS and bool(np.ptp(z_nm) > 0)
+    if 0 < len(z_nm) < len(table):
+        log.warning(
+            "%d of %d localizations have no z: %s",
+            *(len(table) - len(z_nm), len(table)),
+            "drift in z is that of the others" if enough else "drift in z is not looked at",
+        )
+    return enough
 
 
 def _precisions(table: EmitterTable) -> tuple[float, float]:

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import linalg
 from scipy.spatial import cKDTree
 
+from emitter.analysis.field import field_of
 from emitter.core.progress import Report
 
 REACH = 3.0  # kernel's widths: pairs farther apart are not looked at
@@ -153,10 +154,9 @@ def even_weights(early_P: np.ndarray, late_P: np.ndarray) -> np.ndarray:
 
 def tiles_of(place_N2: np.ndarray) -> np.ndarray:
     """The tile of the field that each row lies in, (N,), numbered so that even ones and odd ones hold as many rows."""
-    extent = max(float(np.ptp(place_N2, axis=0).max()), 1e-9)
-    column_N, row_N = (
-        np.minimum((place_N2 - place_N2.min(axis=0)) / extent * _TILES, _TILES - 1).astype(np.int64).T
-    )
+    low_2, high_2 = field_of(place_N2)
+    extent = max(float((high_2 - low_2).max()), 1e-9)
+    column_N, row_N = np.clip((place_N2 - low_2) / extent * _TILES, 0, _TILES - 1).astype(np.int64).T
     tile_N = row_N * _TILES + column_N
     count_T = np.bincount(tile_N, minlength=_TILES**2)
     place_T = np.argsort(np.argsort(-count_T, kind="stable"))

@@ -39,7 +39,8 @@ def linked(table: EmitterTable, settings: LinkSettings) -> EmitterTable:
     """One row for each blink, sorted: first frame, position weighted by 1/variance, photons summed, ``n_frames``.
 
     Where a row of a blink has no precision, its position is weighted by photons, and equally without these. Background
-    is the mean, probability the highest, precision that of the weighted mean.
+    is the mean, probability the highest, precision that of the weighted mean. Rows that do not know their z do
+    not count for the blink's.
 
     Raises:
         EmitterError: so many neighbours that the pairs would not fit in the memory.
@@ -105,8 +106,8 @@ def merged(table: EmitterTable, track_N: np.ndarray) -> EmitterTable:
     """The rows of each track as one, sorted; see ``linked``."""
     columns, n_tracks = table.columns(), int(track_N.max(initial=-1)) + 1
 
-    def summed(values_N: np.ndarray) -> np.ndarray:
-        return np.bincount(track_N, values_N, n_tracks)
+    def summed(values_N: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        return np.bincount(track_N[rows], values_N, n_tracks)
 
     count_T = summed(np.ones(len(table)))
     first_T = np.full(n_tracks, np.iinfo(np.int64).max)
@@ -120,12 +121,14 @@ def merged(table: EmitterTable, track_N: np.ndarray) -> EmitterTable:
         "n_frames": summed(columns.get("n_frames", np.ones(len(table)))),
     }
     for position, precision in _AXES:
-        known = columns.get(precision, np.full(len(table), np.nan))
-        weight_N = _weights(known, table.photons, track_N, n_tracks)
-        new[position] = summed(weight_N * columns[position]) / summed(weight_N)
-        if precision in columns:
-            with np.errstate(divide="ignore"):
-                new[precision] = 1 / np.sqrt(summed(1 / known**2))
+        known = np.flatnonzero(np.isfinite(columns[position]))  # z may be unknown in some rows of a blink
+        precision_N = columns.get(precision, np.full(len(table), np.nan))[known]
+        weight_N = _weights(precision_N, table.photons[known], track_N[known], n_tracks)
+        with np.errstate(divide="ignore", invalid="ignore"):  # NaN where no row knows it
+            new[position] = summed(weight_N * columns[position][known], known) / summed(weight_N, known)
+            if precision in columns:
+                spread_T = 1 / np.sqrt(summed(1 / precision_N**2, known))
+                new[precision] = np.where(np.isnan(new[position]), np.nan, spread_T)
     if table.precision_photons is not None:
         new["precision_photons"] = np.sqrt(summed(table.precision_photons**2))
     return EmitterTable.of(first_T, **new).sorted()

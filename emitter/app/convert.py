@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from emitter.core.errors import require
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
-from emitter.io.files import prepare_output
+from emitter.io.files import prepare_output, require_apart
 from emitter.io.tables import FormatName, format_of, read_table_of, write_table
 
 log = logging.getLogger(__name__)
@@ -30,10 +29,7 @@ class Settings:
     n_frames: int | None = None
 
     def __post_init__(self) -> None:
-        require(
-            self.output.expanduser().resolve() != self.table.expanduser().resolve(),
-            f"output is the table itself, '{self.table}': give another name",
-        )
+        require_apart([self.output], [self.table])
         self.format_name()
         self.acquisition()
 

@@ -34,6 +34,15 @@ class Settings(TableToTableSettings):
         super().__post_init__()
         _ = self.drift  # checked by building it
 
+    def inputs(self) -> tuple[Path, ...]:
+        """The table, and a drift that is given."""
+        return (self.localizations,) if self.apply is None else (self.localizations, self.apply)
+
+    def outputs(self) -> tuple[Path, ...]:
+        """The table and, unless it is given, its drift beside it as csv and PNG."""
+        beside = (self.output.parent / f"{self.output.stem}_drift{ending}" for ending in (".csv", ".png"))
+        return (self.output,) if self.apply is not None else (self.output, *beside)
+
     @property
     def drift(self) -> DriftSettings:
         """How drift is estimated."""
@@ -47,14 +56,14 @@ def run(settings: Settings) -> Drift:
         EmitterError: a table or a drift that cannot be read, a table that is too small, or an output that cannot be
             written.
     """
-    path = prepare_output(settings.output)
+    path, *beside = (prepare_output(output) for output in settings.outputs())
     table, acquisition = settings.read()
     if settings.apply is not None:
         drift = _given(settings.apply, table)
         write_table(path, drift.corrected(table), acquisition=acquisition)
         log.info("wrote %s, without the drift of %s", path, settings.apply)
         return drift
-    csv_path, png_path = (path.with_name(f"{path.stem}_drift{ending}") for ending in (".csv", ".png"))
+    csv_path, png_path = beside
     with progress("drift") as report:
         drift = estimate_drift(table, settings.drift, report)
     write_table(path, drift.corrected(table), acquisition=acquisition)

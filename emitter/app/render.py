@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _ENDINGS = (".png", ".tif", ".tiff")
 _MAX_TIFF_PIXELS = 256_000_000  # 1 GB
+_MIN_NM = 0.001  # of pixels and slices: what is smaller is no length that anyone means
 _BLOCK = 50_000  # localizations between two moves of the progress bar
 Region = tuple[float, float, float, float]  # x0, y0, x1, y1 in nm
 
@@ -46,9 +47,12 @@ class Settings(TableSettings):
             self.output.suffix.lower() in _ENDINGS,
             f"output is {self.output}: give a name that ends with {', '.join(_ENDINGS)}",
         )
-        require(self.pixel_nm > 0, f"pixel_nm is {self.pixel_nm}: give the image's pixel in nm, above 0")
         require(
-            self.sigma_nm is None or self.sigma_nm > 0,
+            _MIN_NM <= self.pixel_nm < math.inf,
+            f"pixel_nm is {self.pixel_nm}: give the image's pixel in nm, {_MIN_NM} or more",
+        )
+        require(
+            self.sigma_nm is None or 0 < self.sigma_nm < math.inf,
             f"sigma_nm is {self.sigma_nm}: give one width for all in nm, or null for each its own precision",
         )
         require(
@@ -56,12 +60,17 @@ class Settings(TableSettings):
             "sigma_nm is the width of Gaussians and style is histogram: give style=gaussian too",
         )
         x0, y0, x1, y1 = self.region_nm or (0, 0, 1, 1)
-        require(x0 < x1 and y0 < y1, f"region_nm is {self.region_nm}: give [x0,y0,x1,y1] in nm, growing")
-        low, high = self.z_range_nm or (0, 1)
-        require(low < high, f"z_range_nm is {self.z_range_nm}: give [lowest,highest] in nm")
         require(
-            self.z_step_nm is None or self.z_step_nm > 0,
-            f"z_step_nm is {self.z_step_nm}: give the height of a slice in nm, above 0, or null for no stack",
+            -math.inf < x0 < x1 < math.inf and -math.inf < y0 < y1 < math.inf,
+            f"region_nm is {self.region_nm}: give [x0,y0,x1,y1] in nm, growing",
+        )
+        low, high = self.z_range_nm or (0, 1)
+        require(
+            -math.inf < low < high < math.inf, f"z_range_nm is {self.z_range_nm}: give [lowest,highest] in nm"
+        )
+        require(
+            self.z_step_nm is None or _MIN_NM <= self.z_step_nm < math.inf,
+            f"z_step_nm is {self.z_step_nm}: give the height of a slice in nm, {_MIN_NM} or more, or null for no stack",
         )
         require(
             self.z_step_nm is None or self.output.suffix.lower() != ".png",
@@ -118,32 +127,31 @@ def _write_tiff(
 ) -> tuple[np.ndarray, float]:
     """Localizations per pixel, and the pixel in nm."""
     pixel_nm, step_nm, field_nm = settings.pixel_nm, settings.z_step_nm, _field(region_nm)
-    low_nm, slices = 0.0, [table]
+    low_nm, n_slices = 0.0, 1
     if step_nm is not None:
         _require_z(table, "give z_step_nm=null")
-        low_nm, slices = _slices(table, step_nm, settings.z_range_nm)
+        low_nm, n_slices = _levels(table, step_nm, settings.z_range_nm)
     width, height = (math.ceil(side / pixel_nm - 1e-9) for side in field_nm)
-    pixels = len(slices) * height * width
+    pixels = n_slices * height * width
     if pixels > _MAX_TIFF_PIXELS:
         raise EmitterError(
             f"the image would have {pixels / 1e6:.0f} million pixels, more than {_MAX_TIFF_PIXELS / 1e6:.0f}: give a "
             "larger pixel_nm or z_step_nm, or a part of it, region_nm=[x0,y0,x1,y1]"
         )
-    counts_ZHW = np.empty((len(slices), height, width), np.float32)
+    slices = [table] if step_nm is None else _slices(table, low_nm, step_nm, n_slices)
+    counts_ZHW = np.empty((n_slices, height, width), np.float32)
     with progress("render") as report:
         for number, rows in enumerate(slices):
             image = SuperResImage(
                 field_nm, pixel_nm, None, settings.style, region_nm[:2], max_side_px=max(width, height)
             )
-            _add(image, rows, part(report, number, len(slices)))
+            _add(image, rows, part(report, number, n_slices))
             counts_ZHW[number] = image.counts()
     if step_nm is None:
         write_imagej(path, counts_ZHW[0], (pixel_nm, pixel_nm), region_nm[:2])
         return counts_ZHW[0], pixel_nm
     write_imagej(path, counts_ZHW, (pixel_nm, pixel_nm, step_nm), (*region_nm[:2], low_nm))
-    log.info(
-        "%d slices of %g nm, z from %g to %g nm", len(slices), step_nm, low_nm, low_nm + len(slices) * step_nm
-    )
+    log.info("%d slices of %g nm, z from %g to %g nm", n_slices, step_nm, low_nm, low_nm + n_slices * step_nm)
     return counts_ZHW, pixel_nm
 
 
@@ -153,16 +161,19 @@ def _add(image: SuperResImage, table: EmitterTable, report: Report) -> None:
         report(min(1.0, (start + _BLOCK) / len(table)))
 
 
-def _slices(
-    table: EmitterTable, step_nm: float, z_range_nm: tuple[float, float] | None
-) -> tuple[float, list[EmitterTable]]:
-    """Lowest z, and the rows of each slice from there on; those of no slice are left out."""
+def _levels(table: EmitterTable, step_nm: float, z_range_nm: tuple[float, float] | None) -> tuple[float, int]:
+    """Lowest z, and the number of slices from there on."""
     low, high = z_range_nm or (math.floor(table.z_nm.min() / step_nm) * step_nm, table.z_nm.max())
     n = math.ceil((high - low) / step_nm) if z_range_nm else math.floor((high - low) / step_nm) + 1
-    slice_N = np.floor((table.z_nm - low) / step_nm).astype(np.int64)
+    return low, n
+
+
+def _slices(table: EmitterTable, low_nm: float, step_nm: float, n: int) -> list[EmitterTable]:
+    """The rows of each slice; those of no slice are left out."""
+    slice_N = np.floor((table.z_nm - low_nm) / step_nm).astype(np.int64)
     order = np.argsort(slice_N, kind="stable")
     edges = np.searchsorted(slice_N[order], np.arange(n + 1))
-    return low, [table.select(order[a:b]) for a, b in itertools.pairwise(edges)]
+    return [table.select(order[a:b]) for a, b in itertools.pairwise(edges)]
 
 
 def _require_z(table: EmitterTable, otherwise: str) -> None:

@@ -28,7 +28,12 @@ class Settings(TableSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            self.output.suffix.lower() == ".json",
+            f"output is {self.output}: give a name that ends with .json",
+        )
         require(self.pixel_nm > 0, f"pixel_nm is {self.pixel_nm}: give the image's pixel in nm, above 0")
+        require(self.seed >= 0, f"seed is {self.seed}: give a whole number, 0 or more")
         require(self.splits >= 1, f"splits is {self.splits}: give 1 or more")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from emitter.core.errors import EmitterError, require
+from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
+from emitter.io.files import require_apart
 from emitter.io.tables import format_of, read_table_of
 
 
@@ -22,6 +23,15 @@ class TableSettings:
 
     def __post_init__(self) -> None:
         _ = self.pixel_size  # checked by building it
+        require_apart(self.outputs(), self.inputs())
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Files that are read."""
+        return (self.localizations,)
+
+    def outputs(self) -> tuple[Path, ...]:
+        """Files that are written."""
+        return (self.output,)
 
     @property
     def pixel_size(self) -> PixelSize | None:
@@ -47,7 +57,3 @@ class TableToTableSettings(TableSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         format_of(self.output, csv="emitter")  # an ending that is not written is told before any work
-        require(
-            self.output.expanduser().resolve() != self.localizations.expanduser().resolve(),
-            f"output is the table itself, '{self.localizations}': give another name",
-        )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from emitter.core.errors import EmitterError
+from emitter.core.frames import span_of
 from emitter.io.files import replacing
 
 _AXES = ("x_nm", "y_nm", "z_nm")
@@ -26,7 +27,8 @@ def read_drift(path: Path) -> tuple[int, dict[str, np.ndarray]]:
     """First frame, and the drift of every frame from there on; frames that the file leaves out are interpolated.
 
     Raises:
-        EmitterError: no such file, or one without a number for every frame, drift_x_nm and drift_y_nm.
+        EmitterError: no such file, or one without a number for every frame, drift_x_nm and drift_y_nm, or of far
+            too many frames.
     """
     path = path.expanduser()
     wrong = EmitterError(
@@ -43,6 +45,7 @@ def read_drift(path: Path) -> tuple[int, dict[str, np.ndarray]]:
     values = values[np.argsort(values[:, 0], kind="stable")]
     if not len(values) or not np.isfinite(values).all() or np.any(np.diff(values[:, 0]) <= 0):
         raise wrong
-    frames = np.arange(int(values[0, 0]), int(values[-1, 0]) + 1)
+    first, last = int(values[0, 0]), int(values[-1, 0])
+    frames = first + np.arange(span_of(first, last, f"{path}"))
     known = zip(_AXES, values.T[1:], strict=False)
-    return int(frames[0]), {name: np.interp(frames, values[:, 0], column) for name, column in known}
+    return first, {name: np.interp(frames, values[:, 0], column) for name, column in known}

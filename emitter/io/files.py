@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from emitter.core.errors import EmitterError
+from emitter.core.errors import EmitterError, require
 
 try:
     import fcntl
@@ -29,6 +29,13 @@ def replacing(path: Path, shared: bool = True) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise ``SettingsError`` where an output would be written over an input."""
+    read = {path.expanduser().resolve() for path in inputs}
+    for path in outputs:
+        require(path.expanduser().resolve() not in read, f"output '{path}' is an input: give another name")
 
 
 def prepare_output(path: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from emitter.plots.style import BLUE, GREEN, ORANGE, panels
 
 _COLOURS = {"x_nm": BLUE, "y_nm": ORANGE, "z_nm": GREEN}
+_LINES = {"x_nm": "-", "y_nm": "--", "z_nm": ":"}  # each leaves those below it to be seen
 
 
 def plot_drift(
@@ -24,7 +25,9 @@ def plot_drift(
     """
     with panels(path, 1, height_in=4.5) as axes:
         for name, nm_F in drift_nm_F.items():
-            axes[0, 0].plot(frame_F, nm_F, color=_COLOURS[name], label=name.removesuffix("_nm"))
+            axes[0, 0].plot(
+                frame_F, nm_F, color=_COLOURS[name], ls=_LINES[name], label=name.removesuffix("_nm")
+            )
             low, high = nm_F - error_nm_F[name], nm_F + error_nm_F[name]
             axes[0, 0].fill_between(frame_F, low, high, color=_COLOURS[name], alpha=0.25, lw=0)
         axes[0, 0].set(xlabel="frame", ylabel="drift (nm)")

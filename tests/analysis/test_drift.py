@@ -55,6 +55,14 @@ def test_drift_in_three_axes_is_recovered_with_its_error() -> None:
     assert abs(drift.nm_FA[table.frame].mean(axis=0)).max() < 1e-9
 
 
+def test_one_row_far_off_and_one_without_z_change_nothing() -> None:
+    table = sites(drift_nm_F3=2 * curve())
+    z_nm, x_nm = table.z_nm.copy(), table.x_nm.copy()
+    z_nm[17], x_nm[400] = np.nan, 1e5
+    drift = estimate_drift(table.with_columns(x_nm=x_nm, z_nm=z_nm), DriftSettings())
+    assert np.all(left_rms(drift, 2 * curve(), table) < (2.5, 2.5, 5.0))
+
+
 def test_a_jump_is_followed() -> None:
     jump_F3 = np.zeros((FRAMES, 3))
     jump_F3[900:, :2] = (80, -50)
@@ -94,6 +102,9 @@ def test_too_few_localizations_or_frames_are_refused() -> None:
         estimate_drift(table.select(np.arange(50)), DriftSettings())
     with pytest.raises(EmitterError, match="4 frames or more"):
         estimate_drift(table.with_columns(frame=table.frame % 3), DriftSettings())
+    stray = table.with_columns(frame=np.append(table.frame[1:], 2_000_000_000))
+    with pytest.raises(EmitterError, match="to 2000000000, more than 10000000: take stray rows off"):
+        estimate_drift(stray, DriftSettings())
 
 
 def test_correlation_finds_large_shifts_and_says_nothing_of_noise() -> None:

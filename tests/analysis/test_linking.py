@@ -75,6 +75,16 @@ def test_merged_rows_follow_the_formulas(with_z: bool) -> None:
         assert np.isnan(rows.z_nm[k]) != with_z
 
 
+def test_a_blink_keeps_the_z_that_some_of_its_rows_know() -> None:
+    nan, at = np.nan, {"x_nm": [5.0, 6, 7, 900], "y_nm": np.zeros(4), "photons": np.full(4, 100.0)}
+    sure = {"precision_z_nm": [10.0, nan, 20, nan]}
+    one = linked(EmitterTable.of([0, 1, 2, 0], z_nm=[100.0, nan, 50, nan], **at, **sure), LinkSettings())
+    assert one.precision_z_nm is not None and len(one) == 2
+    np.testing.assert_allclose(one.z_nm, [(100 / 100 + 50 / 400) / (1 / 100 + 1 / 400), nan])
+    np.testing.assert_allclose(one.precision_z_nm, [(1 / 100 + 1 / 400) ** -0.5, nan])
+    assert one.x_nm[0] == pytest.approx(6)
+
+
 def test_linking_what_is_linked_keeps_the_count() -> None:
     t = scene(3, 60, True)
     once = linked(t, LinkSettings(30, 100, 0))

@@ -117,6 +117,7 @@ def test_blinks_that_both_halves_share_are_said() -> None:
     short, long = blinking(2000, 200, life=3), blinking(2000, 20_000, life=3)
     assert shared_blinks(long) < 0.01
     # two of three localizations go on, half of these into another of the 100 blocks of two frames
+    assert shared_blinks(short.with_columns(frame=np.append(short.frame[1:], 2_000_000_000))) > 0.2
     assert shared_blinks(short) == pytest.approx(1 / 3, abs=0.06)
     assert any("blinks that both halves share" in doubt for doubt in frc_doubts(short, frc(short)))
 

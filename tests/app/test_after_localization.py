@@ -73,12 +73,38 @@ def test_what_a_table_tells_of_its_movie_is_handed_on(locs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("locs.csv", "output is the table itself"), ("a.mat", "SMAP's tables are read only")],
+    [("locs.csv", "locs.csv' is an input: give another name"), ("a.mat", "SMAP's tables are read only")],
 )
 def test_an_output_that_cannot_be_is_told_before_any_work(locs: Path, output: str, message: str) -> None:
     for settings in (link.Settings, drift.Settings):
         with pytest.raises(SettingsError, match=message):
             settings(localizations=locs, output=locs.parent / output)
+
+
+def test_no_program_writes_over_what_it_reads(locs: Path) -> None:
+    beside = locs.rename(locs.parent / "u_drift.csv")
+    u, refused = locs.parent / "u.csv", "is an input: give another name"
+    with pytest.raises(SettingsError, match=f"u_drift.csv' {refused}"):
+        drift.Settings(localizations=beside, output=u)
+    with pytest.raises(SettingsError, match=f"u.csv' {refused}"):
+        drift.Settings(localizations=beside, output=u, apply=u)
+    with pytest.raises(SettingsError, match=f"u_drift.csv' {refused}"):
+        resolution.Settings(localizations=beside, output=beside)
+    with pytest.raises(SettingsError, match=r"give a name that ends with .json"):
+        resolution.Settings(localizations=beside, output=u)
+
+
+@pytest.mark.parametrize(("program", "name"), [(drift, "a.csv"), (resolution, "a.json")])
+def test_a_seed_below_0_is_told(locs: Path, program, name: str) -> None:
+    with pytest.raises(SettingsError, match="seed is -1: give a whole number"):
+        program.Settings(localizations=locs, output=locs.parent / name, seed=-1)
+
+
+def test_drift_that_cannot_be_written_is_told_before_any_work(locs: Path) -> None:
+    (locs.parent / "u_drift.png").mkdir()
+    with pytest.raises(EmitterError, match=r"u_drift.png is a folder"):
+        drift.run(drift.Settings(localizations=locs, output=locs.parent / "u.csv"))
+    assert not (locs.parent / "u.csv").exists()
 
 
 def test_render_writes_the_counts_and_the_pixel_size(locs: Path) -> None:
@@ -154,6 +180,29 @@ def test_a_stack_needs_z_and_a_tiff(locs: Path) -> None:
     with pytest.raises(EmitterError, match="400 of 400 rows of the table have no z: give z_step_nm=null"):
         render.run(settings)
     assert not settings.output.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"region_nm": (0.0, 0.0, np.inf, 100.0)},
+        {"region_nm": (0.0, -np.inf, 50.0, 100.0)},
+        {"pixel_nm": np.inf},
+        {"pixel_nm": 1e-320},
+        {"z_step_nm": 1e-320},
+        {"z_range_nm": (0.0, np.inf)},
+        {"sigma_nm": np.inf, "style": "gaussian"},
+    ],
+)
+def test_lengths_that_are_none_are_told(locs: Path, wrong: dict) -> None:
+    with pytest.raises(SettingsError, match=f"{next(iter(wrong))} is .*: give"):
+        render.Settings(localizations=locs, output=locs.parent / "a.tif", **wrong)
+
+
+def test_slices_are_counted_before_they_are_made(locs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "_slices", lambda *_: pytest.fail("made"))
+    with pytest.raises(EmitterError, match="give a larger pixel_nm or z_step_nm"):
+        render.run(render.Settings(localizations=locs, output=locs.parent / "a.tif", z_step_nm=0.001))
 
 
 def test_a_region_without_localizations_is_named(locs: Path) -> None:

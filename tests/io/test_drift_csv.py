@@ -39,6 +39,12 @@ def test_what_is_no_drift_is_refused(tmp_path: Path, text: str) -> None:
         read_drift(tmp_path / "drift.csv")
 
 
+def test_a_stray_frame_is_told(tmp_path: Path) -> None:
+    (tmp_path / "drift.csv").write_text("frame,drift_x_nm,drift_y_nm\n0,1,2\n2000000000,1,2\n")
+    with pytest.raises(EmitterError, match=r"drift.csv spans the frames 0 to 2000000000, more than"):
+        read_drift(tmp_path / "drift.csv")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(EmitterError, match=r"other.csv does not exist: check the path"):
         read_drift(tmp_path / "other.csv")

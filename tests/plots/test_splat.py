@@ -27,6 +27,15 @@ def test_each_is_the_normal_distribution_over_the_pixels() -> None:
     np.testing.assert_allclose(image.counts(), in_y @ in_x.T, atol=2e-4)
 
 
+@pytest.mark.parametrize("sigma_nm", [2e3, 1e6, 1e9])
+def test_what_is_wider_than_the_image_is_cut_at_its_edges(sigma_nm: float) -> None:
+    image = SuperResImage((400, 300), 10, style="gaussian")
+    wide = {name: np.array([sigma_nm, 8.0]) for name in ("precision_x_nm", "precision_y_nm")}
+    image.add(EmitterTable.of([0, 0], x_nm=[150.0, 200.0], y_nm=[70.0, 150.0], **wide))
+    in_x, in_y = np.diff(norm.cdf([0, 400], 150, sigma_nm)), np.diff(norm.cdf([0, 300], 70, sigma_nm))
+    assert image.counts().sum() == pytest.approx(1 + float((in_x * in_y)[0]), rel=1e-4)
+
+
 def test_counts_are_kept_and_regions_begin_where_they_say() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.uniform(1500, 2500, 500), rng.uniform(700, 1200, 500)
