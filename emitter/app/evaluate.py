@@ -204,8 +204,8 @@ def evaluate_tables(settings: Settings) -> Scored:
         where = "" if settings.frames is None else f" in frames {settings.frames[0]} to {settings.frames[1]}"
         raise EmitterError(f"truth {settings.truth} has no emitters{where}: give a truth table with rows")
     protocol = replace(protocol_named(settings.protocol), axial=settings.axial)
-    notes = frame_notes(predicted, truth)
     field_nm = settings.field_nm
+    notes = [*frame_notes(predicted, truth), *field_notes(predicted, truth, field_nm)]
     if field_nm is None and protocol.border_nm > 0:
         field_nm = estimated_field(predicted, truth, settings.pixel_size)
         notes.append(
@@ -294,6 +294,22 @@ def frame_notes(predicted: EmitterTable, truth: EmitterTable) -> list[str]:
             f"{beyond.sum()} localizations lie in frames before the truth's first or after its last and count "
             f"as false: if the truth covers only its own frames, give frames=[{first},{last}] (counted from 0)"
         )
+    return notes
+
+
+def field_notes(predicted: EmitterTable, truth: EmitterTable, field_nm: FieldNm | None) -> list[str]:
+    """Sentences on rows outside of a field that is given or the movie's."""
+    if field_nm is None:
+        return []
+    notes = []
+    for words, table in (("true emitters", truth), ("localizations", predicted)):
+        inside = (table.x_nm >= 0) & (table.x_nm <= field_nm[0])
+        inside &= (table.y_nm >= 0) & (table.y_nm <= field_nm[1])
+        if not inside.all():
+            notes.append(
+                f"{(~inside).sum()} of {len(table)} {words} lie outside of the field of {field_nm[0]:g} × "
+                f"{field_nm[1]:g} nm: check field_size_nm, pixel_size_nm and the movie against the tables"
+            )
     return notes
 
 

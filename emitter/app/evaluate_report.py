@@ -64,7 +64,7 @@ def report_of(
             pictures=_binned(predicted, truth, pairs, bound, protocol),
         ),
         *_examples(predicted, truth, pairs, frames),
-        Section("Errors", pictures=_errors(predicted, truth, pairs, bound)),
+        *_errors(predicted, truth, pairs, bound),
         *_sureness(predicted, truth, pairs),
         *_pixel_bias(predicted, scored, frames),
     ]
@@ -154,9 +154,10 @@ def _least(
 
 def _errors(
     predicted: EmitterTable, truth: EmitterTable, pairs: Matches, bound: CRLB | None
-) -> tuple[Picture, ...]:
+) -> list[Section]:
+    """Nothing where nothing is matched."""
     if not len(pairs):
-        return ()
+        return []
     found, true = (
         table.select(rows).columns() for table, rows in ((predicted, pairs.predicted), (truth, pairs.truth))
     )
@@ -167,7 +168,8 @@ def _errors(
         bounds = {axis: getattr(bound, f"{axis}_nm").cpu().numpy() for axis in ("x", "y", "z")}
         caption += " The line: the errors of a perfect estimator that sees one frame, with no neighbour."
     lit = np.where(true["photons"] > 0, true["photons"], np.nan)
-    return (Picture.of(plot_errors(errors, bounds, found["photons"] / lit), caption, "errors"),)
+    picture = Picture.of(plot_errors(errors, bounds, found["photons"] / lit), caption, "errors")
+    return [Section("Errors", pictures=(picture,))]
 
 
 def _sureness(predicted: EmitterTable, truth: EmitterTable, pairs: Matches) -> list[Section]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from emitter.inference.appearance import Appearance, appearance, sampled_photons
+from emitter.inference.appearance import Appearance, appearance, relative_width, sampled_photons
 from emitter.inference.bundle import Bundle
 from emitter.inference.mismatches import width_mismatch
 from emitter.inference.usual import simulated_appearance, simulated_frames
@@ -133,14 +133,20 @@ def verdict(of: list[Quantity], simulated: Appearance, real: Appearance, bundle:
     """One sentence."""
     few = len(real.sigma_x_px_M) < _FEWEST
     wide = list(width_mismatch(real, simulated, bundle.pixel_size, movie.pixel_size))
+    width = relative_width(real, simulated)
     differing = [one for one in of if (bool(wide) if one.label == _WIDTHS else one.differs())]
     others = [one.words for one in of if one not in differing and not (few and one.label == _WIDTHS)]
     if not differing:
         return f"The movie looks like the simulation in {_listed(others)}."
     alike = f"; {_listed(others)} lie within what is simulated" if others else ""
-    return (
-        f"The movie differs from the simulation in {_listed([one.difference() for one in differing])}{alike}."
-    )
+    # widths are held against those of the same elongation, which the range of all of them does not show
+    said = [
+        f"{one.words} ({width.ratio:.2f} times that of simulated spots as elongated)"
+        if width is not None and one.label == _WIDTHS
+        else one.difference()
+        for one in differing
+    ]
+    return f"The movie differs from the simulation in {_listed(said)}{alike}."
 
 
 def _listed(words: list[str]) -> str:

@@ -165,8 +165,5 @@ def _spots(
     none = np.zeros(0)
     if min(frames_FHW.shape) < 1:
         return none, none, none
-    try:
-        spots = find_spots(frames_FHW, level, variance, camera.excess_noise / camera.quantum_efficiency)
-    except ValueError:  # where none stands alone
-        return none, none, none
+    spots = find_spots(frames_FHW, level, variance, camera.excess_noise / camera.quantum_efficiency)
     return spots.photons_M, spots.sigma_x_px_M, spots.sigma_y_px_M

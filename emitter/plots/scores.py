@@ -34,9 +34,14 @@ class Curves:
 
 
 def plot_binned(by: Mapping[str, Curves]) -> Figure:
-    """Jaccard index, precision and recall above, RMSE below, against every quantity (its label)."""
-    figure = Figure(figsize=(11, 6), layout="constrained")
-    axes = figure.subplots(2, len(by), squeeze=False)
+    """Jaccard index, precision and recall above, RMSE below where there is some, against every quantity (its label)."""
+    matched = any(
+        np.isfinite(rmse[bins.n_truth >= _FEWEST]).any()
+        for bins in by.values()
+        for rmse in (bins.rmse_lateral_nm, bins.rmse_axial_nm)
+    )
+    figure = Figure(figsize=(11, 6 if matched else 3), layout="constrained")
+    axes = figure.subplots(2 if matched else 1, len(by), squeeze=False)
     for column, (label, bins) in enumerate(by.items()):
         enough = bins.n_truth >= _FEWEST
         for name, values, style, colour in (
@@ -46,6 +51,8 @@ def plot_binned(by: Mapping[str, Curves]) -> Figure:
         ):
             axes[0, column].plot(bins.at[enough], values[enough], style, ms=4, color=colour, label=name)
         axes[0, column].set(ylim=(0, 1.03), xlabel=label)
+        if not matched:
+            continue
         for name, values, bound, colour in (
             ("lateral", bins.rmse_lateral_nm, bins.bound_lateral_nm, BLUE),
             ("axial", bins.rmse_axial_nm, bins.bound_axial_nm, ORANGE),
@@ -87,7 +94,8 @@ def plot_errors(
         axes.axvline(0, color="black", lw=0.8)
         axes.set(xlabel=f"error in {axis} (nm)", yticks=[])
     if errors:
-        figure.axes[0].legend(frameon=False, fontsize=9)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 

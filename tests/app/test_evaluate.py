@@ -170,6 +170,16 @@ def test_unknown_field_is_estimated_and_said(tmp_path: Path, truth_csv: Path) ->
     assert any("field_size_nm is not given" in note for note in result["notes"])
 
 
+def test_rows_outside_of_the_field_are_counted() -> None:
+    truth = EmitterTable.of([0, 0, 1], x_nm=[100.0, 2000, 500], y_nm=[100.0, 100, -5])
+    found = EmitterTable.of([0, 1], x_nm=[9000.0, 9000], y_nm=[9000.0, 9000])
+    of_truth, of_found = evaluate.field_notes(found, truth, (1000.0, 1000.0))
+    assert of_truth.startswith("2 of 3 true emitters lie outside of the field of 1000 × 1000 nm")
+    assert of_found.startswith("2 of 2 localizations lie outside")
+    assert evaluate.field_notes(truth, truth, (2000.0, 1000.0))[0].startswith("1 of 3")
+    assert evaluate.field_notes(truth, truth, None) == []
+
+
 def test_empty_truth_is_refused(tmp_path: Path, truth_csv: Path) -> None:
     write_table(tmp_path / "empty.csv", EmitterTable.empty())
     with pytest.raises(EmitterError, match=r"empty\.csv has no emitters: give a truth"):

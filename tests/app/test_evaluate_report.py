@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from emitter.io.movie import Movie
 from emitter.io.movies import open_movie
 from emitter.io.tables import write_table
 from emitter.metrics.matching import match
+from emitter.plots.scores import Curves, plot_binned
 from emitter.psf import build
 from emitter.psf.gaussian import GaussianSettings
 from emitter.simulation.camera import Camera, CameraSettings
@@ -120,6 +122,24 @@ def test_a_movie_of_other_frames_is_said(tmp_path: Path) -> None:
     run(replace(settings, pixel_size_nm=100.0))
     text = (tmp_path / "o" / "report.html").read_text()
     assert "The movie holds none of the tables' frames." in html.unescape(text)
+
+
+def test_nothing_matched_has_no_errors_to_show(tmp_path: Path) -> None:
+    _, truth = filmed()
+    write_table(tmp_path / "truth.csv", truth)
+    write_table(tmp_path / "locs.csv", truth.with_columns(x_nm=truth.x_nm + 50_000))
+    run(Settings(tmp_path / "o", tmp_path / "locs.csv", tmp_path / "truth.csv", protocol="plain"))
+    assert ">Errors<" not in (tmp_path / "o" / "report.html").read_text()
+    none, some = np.full(2, np.nan), np.full(2, 5.0)
+    of = Curves(some, some, *[np.zeros(2)] * 3, none, none)
+    assert len(plot_binned({"photons": of}).axes) == 1
+    assert len(plot_binned({"photons": replace(of, rmse_axial_nm=some)}).axes) == 2
+
+
+def test_a_width_that_differs_is_said_as_it_is_tested() -> None:
+    wide = replace(bundle(), psf=build(GaussianSettings(200), CAMERA.pixel_size))
+    (said,) = real_frames_section(wide, movie_of(filmed(48)[0])).warnings
+    assert re.search(r"width of spots that stand alone \(0\.6\d times that of simulated spots", said), said
 
 
 def test_a_movie_like_the_simulation_and_one_of_another_background() -> None:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from emitter.app.train_line import psf_overrides
 from emitter.inference.survey.blinking import fractions, lag_shape, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled, planned_runs, sample_frames
+from emitter.inference.survey.prior_verdicts import prior_verdicts, psf_verdict
 from emitter.inference.survey.shot_noise import Histogram, Priors
 from emitter.inference.survey.spot_shape import FreeShape, KnownShape
 from emitter.inference.survey.spots import find_spots
@@ -225,3 +227,16 @@ def test_large_frames_are_cut_and_closed_shutters_left_out() -> None:
 def test_trainings_are_denser_than_the_movie() -> None:
     for density, expected in ((0.03, (0.1, 1.0)), (0.6, (0.9, 3.0)), (3.0, (2.0, 8.0))):
         assert training_density(density) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("size_px", [8, 64])
+def test_noise_alone_is_next_to_no_emitters_and_says_nothing_of_a_psf(size_px: int) -> None:
+    counts = np.random.default_rng(0).poisson(20, (40, size_px, size_px)).astype(np.uint16)
+    found = surveyed(counts, IDEAL)
+    assert not len(found.spots.photons_M)
+    (density,) = (one for one in prior_verdicts(found, 0.0) if one.what == "density")
+    if size_px > 8:  # less than a spot's width tells noise from spots hardly
+        assert not density.fine and "next to no emitters" in density.advice
+    psf = psf_verdict(found)
+    assert not psf.fine and "no PSF is suggested" in psf.advice
+    assert psf_overrides(found, Camera.build(IDEAL).pixel_size, None) == []

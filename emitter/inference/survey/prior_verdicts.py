@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+from emitter.inference.survey.spot_shape import PIXEL_VARIANCE
 from emitter.inference.survey.suggestions import number, training_density
 from emitter.inference.survey.survey import Survey
 from emitter.inference.survey.verdicts import Verdict
 
 _BAD_MISFIT = 400.0  # of the pixels' distribution; movies of the simulation stay below 200
 _MIN_DENSITY_PX = 2e-5  # below it, next to nothing was seen
+_MIN_SNR = 3.0  # of an emitter of the mean photons; noise alone is taken for emitters below it
 
 
 def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
@@ -35,7 +39,7 @@ def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
         Verdict(
             "density",
             density,
-            priors.density_px >= _MIN_DENSITY_PX,
+            priors.density_px >= _MIN_DENSITY_PX and _signal_to_noise(found) >= _MIN_SNR,
             "next to no emitters: nothing can be said of photons and width either",
         ),
         Verdict(
@@ -70,8 +74,16 @@ def psf_verdict(found: Survey) -> Verdict:
         )
         return Verdict("PSF", f"{seen} in the mean, {what}; {advice}{rough}", True)
     if found.spots.elongation is None:
-        return Verdict("PSF", f"{seen}; too few spots stand alone to tell whether it is round", True)
+        advice = "no PSF is suggested: give psf and simulation.z_range_nm yourself"
+        return Verdict("PSF", f"{seen}; too few spots stand alone to tell whether it is round", False, advice)
     return Verdict("PSF", f"{seen}, round", True)
+
+
+def _signal_to_noise(found: Survey) -> float:
+    """Of a Gaussian spot of the mean photons under its matched filter: N / √(4π σ² · a pixel's variance)."""
+    priors = found.priors
+    noise = 4 * math.pi * (priors.width_px**2 + PIXEL_VARIANCE) * priors.noise_variance
+    return priors.flux_mean / math.sqrt(max(noise, 1e-12))
 
 
 def _lifetime(found: Survey) -> Verdict:

@@ -107,7 +107,7 @@ class Histogram:
         group = np.minimum((np.cumsum(counts) - counts / 2) / counts.sum() * 40, 39).astype(int)
         group = _split_tail(counts, group)
         t_F = 2 * np.pi * np.arange(size // 2 + 1) / (size * step)
-        edges_V = np.geomspace(step / 10, 2 * (top - low), 161)
+        edges_V = np.geomspace(step / 10, max(2 * (top - low), step), 161)
         u_V = np.sqrt(edges_V[1:] * edges_V[:-1])
         exponent = (1j * t_F - t_F**2 * excess * power / 2)[:, None] * u_V
         return cls(

@@ -100,7 +100,7 @@ def _fitted(
     n = len(windows_NHW)
     x_D = np.tile(offset, len(offset)).astype(float)
     y_D = np.repeat(offset, len(offset)).astype(float)
-    data_ND = windows_NHW.reshape(n, -1)
+    data_ND = windows_NHW.reshape(n, len(x_D))
     p_NP = np.tile(np.array([1.0, 0, 0, 0.3, 0.3, 0]), (n, 1))  # photons, x, y, ln σx, ln σy, background
     p_NP[:, 0] = np.maximum(data_ND.sum(axis=1), 1.0)
     damping_N = np.full(n, 1e-2)
