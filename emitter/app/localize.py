@@ -18,7 +18,7 @@ from emitter.core.errors import EmitterError, require
 from emitter.inference.bundle import Bundle, checkpoint_path, load_bundle
 from emitter.inference.localizer import Localizer
 from emitter.io.acquisition import Acquisition
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, replacing, require_apart
 from emitter.io.journal import Finished
 from emitter.io.movie import Movie
 from emitter.io.movies import movies_of
@@ -50,7 +50,7 @@ def run(settings: Settings) -> dict[str, Any]:
     for one in outputs:
         prepare_output(one.output)
         FORMATS[one.format_name()].check(one.output)
-    _spare_movies(settings.movie, outputs)
+    require_apart((one.output for one in outputs), _files(settings.movie))
     if not settings.each and settings.follow_s is None:
         settings.open().close()  # what cannot be read is said before the work begins
     bundle = load_bundle(settings.checkpoint)
@@ -78,15 +78,12 @@ def _outputs(settings: Settings) -> list[Settings]:
     return one_by_one
 
 
-def _spare_movies(movie: str | Sequence[str], outputs: Sequence[Settings]) -> None:
-    """Raises EmitterError where a table would be written over a movie."""
+def _files(movie: str | Sequence[str]) -> list[Path]:
+    """Those of the movie, as far as they are there: what is not is told when it is opened."""
     try:
-        files = {Path(name.partition(":/")[0]).expanduser().resolve() for name in movies_of(movie)}
-    except EmitterError:  # what is not there is told when it is opened
-        return
-    for one in outputs:
-        if one.output.resolve() in files:
-            raise EmitterError(f"output {one.output} is a file of the movie: give the table another name")
+        return [Path(name.partition(":/")[0]) for name in movies_of(movie)]
+    except EmitterError:
+        return []
 
 
 def _stem(movie: str) -> str:
@@ -103,7 +100,7 @@ def _localize_each(outputs: Sequence[Settings], bundle: Bundle, localizer: Local
         log.info("movie %d of %d: %s", number, len(outputs), one.movie)
         try:
             results.append(_localize_movie(one, bundle, localizer, finished))
-        except Exception as error:
+        except Exception as error:  # a night's other movies are worth more than the first traceback
             known = isinstance(error, EmitterError | OSError)
             log.error("%s: %s", one.movie, error, exc_info=None if known else error)
             failed.append(str(one.movie))

@@ -34,13 +34,17 @@ def _pages(path: Path, n_frames: int) -> bytes:
     return path.read_bytes()
 
 
+def _seven_frames_and(n_bytes: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> GrowingMovie:
+    """A TIFF of 7 frames that soon has so many bytes more of one of 12."""
+    whole, few = _pages(path, 12), _pages(path, 7)
+    return _follow(path, monkeypatch, [lambda: path.write_bytes(whole[: len(few) + n_bytes])])
+
+
 def test_an_end_that_is_half_written_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    path = tmp_path / "movie.tif"
-    whole, few = _pages(path, 12), _pages(path, 7)
-    movie = _follow(path, monkeypatch, [lambda: path.write_bytes(whole[: len(few) + 900])])
+    movie = _seven_frames_and(900, tmp_path / "movie.tif", monkeypatch)
     movie.wait_for(12)
     movie.wait_for(12)
     assert movie.n_frames == 7
@@ -53,9 +57,7 @@ def test_a_whole_end_is_told_once_and_the_pixel_size_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    path = tmp_path / "movie.tif"
-    whole, _ = _pages(path, 12), _pages(path, 7)
-    movie = _follow(path, monkeypatch, [lambda: path.write_bytes(whole)])
+    movie = _seven_frames_and(10**6, tmp_path / "movie.tif", monkeypatch)
     for _ in range(3):
         movie.wait_for(20)
     assert movie.pixel_size == PixelSize.of(100)
