@@ -23,7 +23,7 @@ from emitter.simulation.settings import SimulationSettings
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Muon with AdamW for biases and the like, or AdamW for all (``algorithm``); a warm-up, then a straight line to
+    """Muon with AdamW for biases and the like, or AdamW for all (``algorithm``); a linear warm-up and a cosine to
     zero at the end of the budget; the gradient's norm clipped.
 
     ``learning_rate`` is AdamW's, ``muon_learning_rate`` Muon's: every step changes a layer by about that in all
