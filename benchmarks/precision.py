@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from precision_figures import Group, Row, plot_alone, plot_on_frames
@@ -21,6 +22,7 @@ from scipy.spatial import cKDTree
 
 from emitter.app.evaluate import changed
 from emitter.app.held_out import held_out_tables
+from emitter.app.sureness import told_refiner, with_correction
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.metrics.crlb import joint_crlb, robust_ratio
@@ -246,13 +248,13 @@ def alone_table(rows: Mapping[str, Mapping[str, Row]]) -> str:
     return markdown(head, lines)
 
 
-def report_on_frames(bundle: Bundle, n_samples: int, out: Path) -> str:
+def report_on_frames(bundle: Bundle, n_samples: int, out: Path, how: Mapping[str, Any]) -> str:
     """The first table with what it shows, and its figure; a sentence for a network without blinking."""
     if bundle.simulation.lifetime_frames is None:
         return "No table by on-frames: the network's simulation has no blinking (lifetime_frames is null)."
     n_frames = bundle.simulation.n_frames
     windows = sorted({1, n_frames, max(n_frames, LONG_WINDOW)})
-    tables = held_out_tables(bundle, n_samples, truth_frames=windows[-1])
+    tables = held_out_tables(bundle, n_samples, truth_frames=windows[-1], **how)
     groups = on_frames(scored(*tables, bundle, windows, APART_NM), n_frames, bundle.simulation.flux.typical)
     plot_on_frames(groups, windows, n_frames, out / "on_frames.png")
     text = (
@@ -265,11 +267,11 @@ def report_on_frames(bundle: Bundle, n_samples: int, out: Path) -> str:
     return f"{text}\n\n{on_frames_table(groups, windows)}"
 
 
-def report_alone(bundle: Bundle, n_samples: int, out: Path) -> str:
+def report_alone(bundle: Bundle, n_samples: int, out: Path, how: Mapping[str, Any]) -> str:
     """The second table with what it shows, and its figure."""
     bundle = replace(bundle, simulation=changed(bundle.simulation, ALONE))
     patch_nm = (bundle.psf.radius_px + 0.5) * max(bundle.pixel_size.x_nm, bundle.pixel_size.y_nm)
-    emitters = scored(*held_out_tables(bundle, n_samples), bundle, (1,), patch_nm)
+    emitters = scored(*held_out_tables(bundle, n_samples, **how), bundle, (1,), patch_nm)
     rows = alone_rows(emitters.select(emitters.apart_N), bundle.simulation.z_range_nm)
     plot_alone({name: bins for name, bins in rows.items() if name != "all" and bins}, out / "alone.png")
     text = (
@@ -289,15 +291,21 @@ def main() -> None:
     parser.add_argument(
         "--density", type=float, help="emitters per µm² of the first table, not the training's"
     )
+    parser.add_argument("--turned", action="store_true", help="as turned=true of evaluate.py")
+    parser.add_argument("--refine", action="store_true", help="as refine=map of evaluate.py")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "precision")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     bundle = load_bundle(arguments.checkpoint)
+    how: dict[str, Any] = {"turned": arguments.turned}
+    if arguments.refine:  # fitted on the training's own frames
+        bundle = with_correction(bundle)
+        how["refiner"] = told_refiner(bundle)
     if arguments.density is not None:
         density = {"density_per_um2": [arguments.density] * 2}
         bundle = replace(bundle, simulation=changed(bundle.simulation, density))
     for report in (report_on_frames, report_alone):
-        print(f"\n{report(bundle, arguments.samples, arguments.out)}", flush=True)
+        print(f"\n{report(bundle, arguments.samples, arguments.out, how)}", flush=True)
 
 
 if __name__ == "__main__":
