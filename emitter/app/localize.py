@@ -22,8 +22,7 @@ from emitter.io.files import prepare_output, replacing, require_apart
 from emitter.io.journal import Finished
 from emitter.io.movie import Movie
 from emitter.io.movies import movies_of
-from emitter.io.tables import FORMATS, read_table
-from emitter.io.thunderstorm import read_parts
+from emitter.io.tables import FORMATS, read_parts
 from emitter.plots.superres import SuperResImage
 
 __all__ = ["Settings", "run"]
@@ -141,10 +140,9 @@ def _localize_movie(
         image_path = None if image is None else _save(image, output.with_suffix(".png"))
         if settings.report:
             page = output.with_name(f"{output.stem}_report.html")
-            parts = read_parts(output) if written == output else iter([read_table(output)])
             title = f"Localizations of {_short(movie.name)}"
             looked_at = movie, places, used(bundle, settings), title, settings.region
-            log.info("wrote %s", report_of(page, parts, image_path, *looked_at))
+            log.info("wrote %s", report_of(page, read_parts(output)[0], image_path, *looked_at))
         if finished is not None:
             finished.add(output, _job(settings, movie, of_table=False))
     return {

@@ -21,8 +21,8 @@ from emitter.inference.shards import sharded
 from emitter.io.acquisition import Acquisition
 from emitter.io.journal import Journal, Written
 from emitter.io.movie import Movie
-from emitter.io.tables import read_table, write_table
-from emitter.io.thunderstorm import TableWriter, read_parts
+from emitter.io.tables import read_parts, write_parts
+from emitter.io.thunderstorm import TableWriter
 from emitter.plots.superres import SuperResImage
 
 log = logging.getLogger(__name__)
@@ -113,13 +113,14 @@ def written_name(output: Path, format_name: str) -> Path:
 
 
 def reformat(written: Path, output: Path, format_name: str, acquisition: Acquisition) -> None:
-    """The finished table in the output's format, from the text that it grew in.
+    """The finished table in the output's format, from the text that it grew in, a block of rows in memory at a time.
 
     Raises:
         EmitterError: when the format cannot hold the table, which then stays as text.
     """
     try:
-        write_table(output, read_table(written), format_name, acquisition)
+        with _on_disk(output):
+            write_parts(output, read_parts(written)[0], format_name, acquisition)
     except BaseException:
         log.warning("%s was not written: the emitters are in %s", output, written)
         raise
@@ -144,7 +145,7 @@ def localize(work: Work, target: Target, image: SuperResImage | None) -> tuple[i
     if done:
         log.info("going on after %d frames and %d emitters of before", done, before.n_rows)
         if image is not None:
-            for part in read_parts(writer.partial_path):
+            for part in read_parts(writer.partial_path)[0]:
                 image.add(part)
     try:
         with writer, Progress(*columns) as progress, closing(work.tables(done)) as tables:

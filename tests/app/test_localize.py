@@ -148,17 +148,17 @@ def test_a_finished_table_outlives_what_stops_its_last_step(
     interruption: BaseException,
 ) -> None:
     movie_at(tmp_path / "movie.tif")
-    write_table = localizing.write_table
+    write_parts = localizing.write_parts
 
     def stopped(*arguments: Any) -> None:
         raise interruption
 
-    monkeypatch.setattr(localizing, "write_table", stopped)
+    monkeypatch.setattr(localizing, "write_parts", stopped)
     with pytest.raises(type(interruption)):
         run(settings(tmp_path, output=tmp_path / "locs.parquet"))
     assert "the emitters are in" in caplog.text
     assert len(read_table(tmp_path / "locs.parquet.thunderstorm.csv")) == 12
-    monkeypatch.setattr(localizing, "write_table", write_table)
+    monkeypatch.setattr(localizing, "write_parts", write_parts)
     marker.interrupt_after = 0  # it is not asked again
     run(settings(tmp_path, output=tmp_path / "locs.parquet"))
     assert len(read_table(tmp_path / "locs.parquet")) == 12
