@@ -25,14 +25,8 @@ from emitter.io.table_columns import checked_table
 
 _CENTRE_PX = 0.5
 _SINGLE = {"photons": "phot", "background": "bg", "probability": "prob", "precision_photons": "phot_sig"}
-_VOLATILE = {
-    "xyz_sig",
-    "phot_sig",
-    "bg_sig",
-    "xyz_cr",
-    "phot_cr",
-    "bg_cr",
-}  # without values where nothing is known
+# without values where nothing is known
+_VOLATILE = ("xyz_sig", "phot_sig", "bg_sig", "xyz_cr", "phot_cr", "bg_cr")
 _LAYOUT_VERSION = "0.10.0"  # the version of DECODE whose layout is written
 
 
@@ -108,8 +102,9 @@ def write(path: Path, parts: Parts, acquisition: Acquisition) -> None:
         sets = _their_sets(EmitterTable.empty(), size, known)
         for name, none in sets.items():
             data.create_dataset(name, (survey.n_rows, *none.shape[1:]), none.dtype)
-        for name in _VOLATILE - sets.keys():
-            data[name] = h5py.Empty("f")
+        for name in _VOLATILE:
+            if name not in sets:
+                data[name] = h5py.Empty("f")
         start = 0
         for block in parts.blocks():
             rows = slice(start, start + len(block))
