@@ -169,13 +169,14 @@ def _job(settings: Settings, movie: Movie, of_table: bool) -> str:
 
 
 def _image_of(movie: Movie, bundle: Bundle, settings: Settings) -> SuperResImage | None:
-    """An image that is still empty."""
+    """An image, still empty, of what is looked at."""
     if settings.superres_nm is None:
         return None
-    field_nm = bundle.pixel_size.to_nm(float(movie.width), float(movie.height))
-    return SuperResImage(
-        field_nm, settings.superres_nm, bundle.simulation.z_range_nm if bundle.is_3d else None
-    )
+    x0, y0, x1, y1 = settings.roi or (0, 0, movie.width, movie.height)
+    field_nm = bundle.pixel_size.to_nm(float(x1 - x0), float(y1 - y0))
+    origin_nm = bundle.pixel_size.to_nm(float(x0), float(y0))
+    z_range_nm = bundle.simulation.z_range_nm if bundle.is_3d else None
+    return SuperResImage(field_nm, settings.superres_nm, z_range_nm, origin_nm=origin_nm)
 
 
 def _save(image: SuperResImage, path: Path) -> Path:

@@ -7,6 +7,7 @@ nothing is known is a dataset without values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,7 @@ from emitter.core.errors import EmitterError
 from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
-from emitter.io.files import replacing
-from emitter.io.hdf5_file import opened, row_blocks
+from emitter.io.hdf5_file import created, opened, row_blocks
 from emitter.io.parts import Parts
 from emitter.io.table_columns import checked_table
 
@@ -92,14 +92,15 @@ def write(path: Path, parts: Parts, acquisition: Acquisition) -> None:
     if size is None:
         raise EmitterError(f"{path} is to be in pixels, as DECODE's tables are: give pixel_size_nm=")
     survey = parts.survey
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    known = set(survey.known) if survey.n_rows else set()
+    sets = _their_sets(EmitterTable.empty(), size, known)
+    row_bytes = sum(none.itemsize * math.prod(none.shape[1:]) for none in sets.values())
+    with created(path, survey.n_rows * row_bytes) as file:
         file.create_group("meta").attrs.update(
             {"xy_unit": "px", "px_size": np.array([size.y_nm, size.x_nm], np.float32)}
         )
         file.create_group("decode").attrs["version"] = _LAYOUT_VERSION
         data = file.create_group("data")
-        known = set(survey.known) if survey.n_rows else set()
-        sets = _their_sets(EmitterTable.empty(), size, known)
         for name, none in sets.items():
             data.create_dataset(name, (survey.n_rows, *none.shape[1:]), none.dtype)
         for name in _VOLATILE:

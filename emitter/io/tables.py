@@ -17,6 +17,7 @@ from emitter.core.units import PixelSize
 from emitter.io import decode_h5, picasso
 from emitter.io.acquisition import Acquisition
 from emitter.io.csv_tables import read_csv, write_emitter_csv, write_thunderstorm
+from emitter.io.files import writable
 from emitter.io.hdf5_tables import is_hdf5, read_hdf5
 from emitter.io.insight3 import is_insight3, read_insight3
 from emitter.io.parquet import is_parquet, read_parquet, write_parquet
@@ -125,12 +126,14 @@ def write_parts(
         acquisition: Picasso and DECODE need the pixel size; Picasso wants the movie's extent too.
 
     Raises:
-        EmitterError: an ending or a format that is not written, or something missing that the format needs.
+        EmitterError: an ending or a format that is not written, something missing that the format needs, or a full
+            disk.
     """
     path = Path(path)
     name = format or format_of(path, csv="emitter")
     require(name in FORMATS, f"format is '{name}': choose one of {', '.join(FORMATS)}")
-    FORMATS[name].write(path, parts, acquisition or Acquisition())
+    with writable(path):
+        FORMATS[name].write(path, parts, acquisition or Acquisition())
 
 
 def format_of(path: Path, csv: str = "thunderstorm") -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,6 +160,39 @@ def test_nothing_is_left_of_what_is_interrupted(tmp_path: Path, name: str, n_pas
     with pytest.raises(KeyboardInterrupt):
         write_parts(path, Parts(stopped), name, MOVIE)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"picasso", "decode"}))
+def test_a_full_disk_is_told(tmp_path: Path, name: str) -> None:
+    resource = pytest.importorskip("resource", reason="limits of a process are Unix's")
+    path = tmp_path / f"table{FORMATS[name].suffix}"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        with pytest.raises(
+            EmitterError, match=rf"table\{path.suffix} cannot be written .*File too large.*make room"
+        ):
+            write_parts(path, Parts(partial(made, 5, 1000)), name, MOVIE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["picasso", "decode"])
+def test_hdf5_is_not_begun_on_a_disk_without_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source, path = Parts(partial(made, 5, 100)), tmp_path / f"table{FORMATS[name].suffix}"
+    write_parts(path, source, name, MOVIE)
+    for free, fits in ((path.stat().st_size // 2, False), (path.stat().st_size, True)):
+        monkeypatch.setattr(hdf5_file.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        if fits:
+            write_parts(path, source, name, MOVIE)
+            continue
+        with pytest.raises(EmitterError, match=rf"table\{path.suffix} cannot be written .No space left"):
+            write_parts(path, source, name, MOVIE)
 
 
 @given(st.lists(st.integers(0, 40), max_size=12))
