@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from emitter.core.table import EmitterTable
+from emitter.io.table_columns import POSITIONS
 
 BLOCK_ROWS = 1 << 17  # in memory at a time: 12 MB of eleven columns
 _SAMPLED = 1 << 18  # values from which a median is taken
@@ -63,10 +64,9 @@ class Parts:
     @cached_property
     def survey(self) -> Survey:
         """From a pass over all parts, the first time that it is asked for."""
-        positions = ("frame", "x_nm", "y_nm")
         n_rows, names = 0, list[str]()
         known: set[str] = set()
-        largest = dict.fromkeys(positions, 0.0)
+        largest = dict.fromkeys(POSITIONS, 0.0)
         for part in self:
             columns = part.columns()
             if not names or (n_rows == 0 and len(part)):
@@ -75,11 +75,11 @@ class Parts:
                 names = [name for name in names if name in columns]
             n_rows += len(part)
             known |= {name for name in columns.keys() - known if not np.isnan(columns[name]).all()}
-            for name in positions if len(part) else ():
+            for name in POSITIONS if len(part) else ():
                 finite = columns[name][np.isfinite(columns[name])]
                 largest[name] = float(finite.max(initial=largest[name]))
         names = names or list(EmitterTable.empty().columns())
-        kept = (name for name in names if n_rows == 0 or name in known or name in positions)
+        kept = (name for name in names if n_rows == 0 or name in known or name in POSITIONS)
         return Survey(n_rows, tuple(names), tuple(kept), largest)
 
     def blocks(self) -> Iterator[EmitterTable]:

@@ -246,7 +246,8 @@ def _wrong(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _filled(block: dict[str, np.ndarray], columns: dict[str, _Column]) -> dict[str, np.ndarray]:
-    """No value is left that makes Picasso drop its row: the column's median, of a sample in long tables, takes its place.
+    """No value is left that makes Picasso drop its row: the column's median takes its place (of a sample in long
+    tables).
 
     A lateral precision of which nothing is known is one pixel over √photons: the standard error of the mean of
     photons that spread with a standard deviation of one pixel (Thompson et al. 2002, without its further terms).
