@@ -1,7 +1,8 @@
-"""The most memory that a localize.py takes, by the number of frames of its movie.
+"""The most memory that a localize.py takes, by the number of frames of its movie, or a convert.py, by its rows.
 
 python benchmarks/memory.py
 python benchmarks/memory.py --sparse-gb 20 --seconds 120    # a movie larger than memory, its memory over time
+python benchmarks/memory.py --tables 1000000 5000000        # of convert.py instead, by the number of rows
 
 Movies of noise, 64×64 pixels, as BigTIFF. The network is untrained, and the threshold so low that it reports some 300
 emitters a frame. Resident memory of the process at its peak, as the system counts it.
@@ -9,6 +10,9 @@ emitters a frame. Resident memory of the process at its peak, as the system coun
 The large movie is a sparse BigTIFF of frames of `--side` 512 pixels: noise in its first and last 200 frames and zeros,
 which take no room on the disk, between. The program is ended, as by kill -9, after half of the seconds, and is then
 started again to show that it goes on.
+
+Tables are converted from ThunderSTORM's columns, as localize.py does at its end, to every format, and from that to
+Parquet.
 """
 
 from __future__ import annotations
@@ -27,8 +31,11 @@ import numpy as np
 import tifffile
 import torch
 from harness import ROOT, Stepper
+from tables import a_table
 
 from emitter.inference.bundle import KEY
+from emitter.io.tables import FORMATS
+from emitter.io.thunderstorm import TableWriter
 
 FRAMES = (500, 8000)
 SIDE = 64
@@ -119,6 +126,39 @@ def sparse(size_gb: float, side: int, seconds: float) -> None:
                 print(f"| {life} | {done} | {memory_mb:.0f} |", flush=True)
 
 
+def write_rows(path: Path, n_rows: int, at_once: int = 100_000) -> None:
+    """A table in ThunderSTORM's columns, as localize.py writes it."""
+    with TableWriter(path, with_z=True, with_precision=True) as writer:
+        for start in range(0, n_rows, at_once):
+            part = a_table(min(at_once, n_rows - start))
+            writer.write(part.with_columns(frame=part.frame // 100 + start // 200))
+
+
+def tables(numbers: list[int]) -> None:
+    """Conversions of tables with so many rows."""
+    print("| rows | format | file (MB) | writing: most memory (MB) | s | reading: most memory (MB) | s |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    movie = ("pixel_size_nm=100", "frame_size_px=[512,512]", "n_frames=100000")
+    command = [sys.executable, str(ROOT / "convert.py"), *movie]
+    with tempfile.TemporaryDirectory() as name:
+        for n_rows in numbers:
+            text = Path(name) / "locs.csv"
+            write_rows(text, n_rows)
+            for kind, known in FORMATS.items():
+                table, again = Path(name) / f"table{known.suffix}", Path(name) / "again.parquet"
+                row = [f"{n_rows:,}", kind]
+                for given in ((text, table, kind), (table, again, "parquet")):
+                    settings = [
+                        f"{key}={value}"
+                        for key, value in zip(("table", "output", "format"), given, strict=True)
+                    ]
+                    start = time.monotonic()
+                    peak = peak_mb([*command, *settings])
+                    row += [f"{peak:.0f}", f"{time.monotonic() - start:.1f}"]
+                row.insert(2, f"{table.stat().st_size / 1e6:.0f}")
+                print(f"| {' | '.join(row)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -126,7 +166,11 @@ def main() -> None:
     parser.add_argument("--sparse-gb", type=float, default=None)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--tables", type=int, nargs="+", default=None)
     arguments = parser.parse_args()
+    if arguments.tables is not None:
+        tables(arguments.tables)
+        return
     if arguments.sparse_gb is not None:
         sparse(arguments.sparse_gb, arguments.side, arguments.seconds)
         return

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import prepare_output, require_apart
-from emitter.io.tables import FormatName, format_of, read_table_of, write_table
+from emitter.io.tables import FormatName, format_of, read_parts, write_parts
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ class Settings:
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Read the table, and write it in the output's format.
+    """Read the table part by part, as far as its format allows, and write it in the output's format.
 
     Returns:
         The path ``output`` and ``n_emitters``.
@@ -55,8 +53,9 @@ def run(settings: Settings) -> dict[str, Any]:
     """
     output = prepare_output(settings.output)
     given = settings.acquisition()
-    table, of_file = read_table_of(settings.table, given.pixel_size)
-    write_table(output, table, settings.format_name(), given.filled_from(of_file))
-    log.info("read %d emitters in %d frames", len(table), len(np.unique(table.frame)))
+    parts, of_file = read_parts(settings.table, given.pixel_size)
+    n_emitters = parts.survey.n_rows
+    log.info("%d emitters in %s", n_emitters, settings.table)
+    write_parts(output, parts, settings.format_name(), given.filled_from(of_file))
     log.info("wrote %s", output)
-    return {"output": output, "n_emitters": len(table)}
+    return {"output": output, "n_emitters": n_emitters}

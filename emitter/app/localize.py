@@ -22,8 +22,7 @@ from emitter.io.files import prepare_output, replacing, require_apart
 from emitter.io.journal import Finished
 from emitter.io.movie import Movie
 from emitter.io.movies import movies_of
-from emitter.io.tables import FORMATS, read_table
-from emitter.io.thunderstorm import read_parts
+from emitter.io.tables import FORMATS, read_parts
 from emitter.plots.superres import SuperResImage
 
 __all__ = ["Settings", "run"]
@@ -141,10 +140,9 @@ def _localize_movie(
         image_path = None if image is None else _save(image, output.with_suffix(".png"))
         if settings.report:
             page = output.with_name(f"{output.stem}_report.html")
-            parts = read_parts(output) if written == output else iter([read_table(output)])
             title = f"Localizations of {_short(movie.name)}"
             looked_at = movie, places, used(bundle, settings), title, settings.region
-            log.info("wrote %s", report_of(page, parts, image_path, *looked_at))
+            log.info("wrote %s", report_of(page, read_parts(output)[0], image_path, *looked_at))
         if finished is not None:
             finished.add(output, _job(settings, movie, of_table=False))
     return {
@@ -171,13 +169,14 @@ def _job(settings: Settings, movie: Movie, of_table: bool) -> str:
 
 
 def _image_of(movie: Movie, bundle: Bundle, settings: Settings) -> SuperResImage | None:
-    """An image that is still empty."""
+    """An image, still empty, of what is looked at."""
     if settings.superres_nm is None:
         return None
-    field_nm = bundle.pixel_size.to_nm(float(movie.width), float(movie.height))
-    return SuperResImage(
-        field_nm, settings.superres_nm, bundle.simulation.z_range_nm if bundle.is_3d else None
-    )
+    x0, y0, x1, y1 = settings.roi or (0, 0, movie.width, movie.height)
+    field_nm = bundle.pixel_size.to_nm(float(x1 - x0), float(y1 - y0))
+    origin_nm = bundle.pixel_size.to_nm(float(x0), float(y0))
+    z_range_nm = bundle.simulation.z_range_nm if bundle.is_3d else None
+    return SuperResImage(field_nm, settings.superres_nm, z_range_nm, origin_nm=origin_nm)
 
 
 def _save(image: SuperResImage, path: Path) -> Path:

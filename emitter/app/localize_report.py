@@ -95,7 +95,7 @@ def check_movie(
     compared = _compared(found.chosen, movie, chosen, bundle, roi)
     height, width = (movie.height, movie.width) if roi is None else roi.size
     field_um2 = math.prod(bundle.pixel_size.to_nm(float(width), float(height))) * 1e-6
-    inside = None if roi is None else (slice(roi.y0, roi.y1), slice(roi.x0, roi.x1))
+    inside = None if roi is None else roi.inside
     looks = appearance(sampled_photons(movie, places, bundle.camera, inside), bundle.camera)
     known = usual(bundle, found.n_rows / len(places) / field_um2, float(np.median(looks.floor_F)))
     seen = Seen(found.sample, looks, compared.chi2, movie.pixel_size)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from emitter.inference.frame_blocks import places_of
 from emitter.inference.localizer import Localizer, Tables
 from emitter.inference.shards import sharded
 from emitter.io.acquisition import Acquisition
+from emitter.io.files import writable
 from emitter.io.journal import Journal, Written
 from emitter.io.movie import Movie
-from emitter.io.tables import read_table, write_table
-from emitter.io.thunderstorm import TableWriter, read_parts
+from emitter.io.tables import read_parts, write_parts
+from emitter.io.thunderstorm import TableWriter
 from emitter.plots.superres import SuperResImage
 
 log = logging.getLogger(__name__)
@@ -113,13 +114,13 @@ def written_name(output: Path, format_name: str) -> Path:
 
 
 def reformat(written: Path, output: Path, format_name: str, acquisition: Acquisition) -> None:
-    """The finished table in the output's format, from the text that it grew in.
+    """The finished table in the output's format, from the text that it grew in, a block of rows in memory at a time.
 
     Raises:
         EmitterError: when the format cannot hold the table, which then stays as text.
     """
     try:
-        write_table(output, read_table(written), format_name, acquisition)
+        write_parts(output, read_parts(written)[0], format_name, acquisition)
     except BaseException:
         log.warning("%s was not written: the emitters are in %s", output, written)
         raise
@@ -144,13 +145,13 @@ def localize(work: Work, target: Target, image: SuperResImage | None) -> tuple[i
     if done:
         log.info("going on after %d frames and %d emitters of before", done, before.n_rows)
         if image is not None:
-            for part in read_parts(writer.partial_path):
+            for part in read_parts(writer.partial_path)[0]:
                 image.add(part)
     try:
         with writer, Progress(*columns) as progress, closing(work.tables(done)) as tables:
             task = progress.add_task("", total=len(work.places), completed=done, emitters=writer.n_rows)
             for n_frames, table in tables:
-                with _on_disk(writer.partial_path):
+                with writable(writer.partial_path):
                     written = writer.write(table)
                     journal.write(Written(done + n_frames, writer.n_rows, writer.n_bytes))
                 done += n_frames
@@ -169,12 +170,3 @@ def localize(work: Work, target: Target, image: SuperResImage | None) -> tuple[i
             journal.remove()
         raise
     return writer.n_rows, done - before.n_frames
-
-
-@contextmanager
-def _on_disk(path: Path) -> Iterator[None]:
-    """What the system says where a file cannot be written, with its name."""
-    try:
-        yield
-    except OSError as error:
-        raise EmitterError(f"{path} cannot be written ({error.strerror}): make room on its disk") from error

@@ -45,7 +45,10 @@ def check_size(name: str, height: int, width: int) -> None:
 
 
 def check_sample(
-    movie: Movie, to_photons: Callable[[np.ndarray], np.ndarray], trained_background: tuple[float, float]
+    movie: Movie,
+    to_photons: Callable[[np.ndarray], np.ndarray],
+    trained_background: tuple[float, float],
+    inside: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> None:
     """Look at a few frames spread over the movie, one at a time, before the work begins.
 
@@ -53,6 +56,7 @@ def check_sample(
         movie: its frames, in counts.
         to_photons: photons (1, H, W) from counts (1, H, W).
         trained_background: lowest and highest photons per pixel of the training; a movie outside is warned of.
+        inside: rows and columns that are looked at.
 
     Raises:
         EmitterError: nothing but constant frames, or negative photons. Frames with NaN are left to ``FrameChecks``.
@@ -61,7 +65,7 @@ def check_sample(
     statistics = []
     n_constant = 0
     for place in places.tolist():
-        counts_1HW = movie.read(place, place + 1)
+        counts_1HW = movie.read(place, place + 1)[:, *inside]
         if _constant(counts_1HW).all():
             n_constant += 1
         elif np.isfinite(counts_1HW).all():

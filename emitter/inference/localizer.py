@@ -37,7 +37,10 @@ class FrameCamera(Protocol):
         """Raise EmitterError when frames of this size cannot be its own."""
 
     def to_photons(self, counts: Tensor) -> Tensor:
-        """Photons from counts."""
+        """Photons from counts (…, H, W)."""
+
+    def windows(self, top_B: Tensor, left_B: Tensor, height: int, width: int) -> FrameCamera:
+        """As B windows of its chip see it, for counts (B, T, H, W)."""
 
     def to(self, device: str) -> Self:
         """The camera on a device."""
@@ -78,7 +81,13 @@ class Region:
         """Rows and columns."""
         return self.y1 - self.y0, self.x1 - self.x0
 
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Its rows and columns of a frame."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
+
+_READ_PX = 1 << 22  # of whole frames that are read at once where a region is cut out of them
 Tables = Generator[tuple[int, EmitterTable], None, None]  # frames of a block, and its emitters
 
 
@@ -135,7 +144,10 @@ class Localizer:
         """Raise EmitterError for what ``tables`` refuses before it predicts, warn of what looks odd."""
         self._size(movie)
         self.camera.check_frame(movie.height, movie.width)
-        check_sample(movie, lambda counts: self._photons(counts).cpu().numpy(), self.trained_background)
+        inside = (slice(None), slice(None)) if self.roi is None else self.roi.inside
+        check_sample(
+            movie, lambda counts: self._photons(counts).cpu().numpy(), self.trained_background, inside
+        )
 
     def blocks(self, movie: Movie, frames: tuple[int, int] | None = None, done: int = 0) -> Iterator[range]:
         """Places of the frames that are predicted at once, without the first that are done (see frame_blocks.py)."""
@@ -162,7 +174,7 @@ class Localizer:
         for block in blocks:
             window_BT = windows(movie.frame_numbers, block.start, block.stop, self.network.n_frames)
             first, last = int(window_BT.min()), int(window_BT.max())
-            counts_FHW = movie.read(first, last + 1)
+            counts_FHW = self._counts(movie, first, last + 1)
             numbers_B = movie.frame_numbers[block.start : block.stop]
             checks(counts_FHW[block.start - first : block.stop - first], numbers_B)
             yield _Block(counts_FHW, window_BT - first, numbers_B)
@@ -183,7 +195,7 @@ class Localizer:
     def _predict_block(self, block: _Block) -> EmitterTable:
         """Emitters of a block's frames, sorted."""
         with torch.inference_mode():
-            photons_FHW = self._cut(self._photons(block.counts_FHW))
+            photons_FHW = self._photons(block.counts_FHW)
             window = torch.from_numpy(block.window_BT).to(self.compute.device)
             with torch.autocast(
                 photons_FHW.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"
@@ -200,11 +212,14 @@ class Localizer:
         table = EmitterTable.from_emitters(emitters, self.pixel_size, block.numbers_B.tolist())
         return self._in_frame(table.with_columns(**columns)).sorted()
 
-    def _cut(self, photons_FHW: Tensor) -> Tensor:
-        """The region of frames."""
+    def _counts(self, movie: Movie, start: int, stop: int) -> np.ndarray:
+        """Frames, or the region of them, of which many more fit into a block than whole frames into memory."""
         if self.roi is None:
-            return photons_FHW
-        return photons_FHW[:, self.roi.y0 : self.roi.y1, self.roi.x0 : self.roi.x1]
+            return movie.read(start, stop)
+        n_frames = max(1, _READ_PX // (movie.height * movie.width))
+        rows, columns = self.roi.inside
+        parts = (movie.read(k, min(k + n_frames, stop)) for k in range(start, stop, n_frames))
+        return np.concatenate([part_FHW[:, rows, columns].copy() for part_FHW in parts])
 
     def _in_frame(self, table: EmitterTable) -> EmitterTable:
         """Positions in the region as positions in the frame."""
@@ -222,9 +237,12 @@ class Localizer:
         return mean_of_turned(maps, photons_FHW) if self.compute.turned else maps(photons_FHW)
 
     def _photons(self, counts_FHW: np.ndarray) -> Tensor:
-        """Photons (F, H, W), on the device."""
+        """Photons (F, H, W), on the device, of frames or of the region of them."""
         counts = torch.from_numpy(counts_FHW.astype(np.float32)).to(self.compute.device)
-        return self.camera.to_photons(counts)
+        if self.roi is None:
+            return self.camera.to_photons(counts)
+        top_1, left_1 = (torch.tensor([start], device=counts.device) for start in (self.roi.y0, self.roi.x0))
+        return self.camera.windows(top_1, left_1, *self.roi.size).to_photons(counts[None])[0]
 
 
 def windows(frame_numbers: np.ndarray, start: int, stop: int, n_frames: int) -> np.ndarray:

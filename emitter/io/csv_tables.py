@@ -7,8 +7,10 @@ challenge's frames count from 1, ours from 0; all have their origin at the image
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,8 @@ from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import replacing
-from emitter.io.table_columns import NAMES, checked_table, known_columns, pick
+from emitter.io.parts import Parts
+from emitter.io.table_columns import NAMES, checked_table, pick
 from emitter.io.thunderstorm import file_columns, write_header, write_rows
 
 _UNCERTAINTY = ("uncertainty_xy [nm]", "uncertainty [nm]")
@@ -71,44 +74,52 @@ _LAYOUTS = (
         },
     ),
 )
+_PART_BYTES = 1 << 20  # of text that is read at a time; Arrow reads up to 32 of them ahead
 _SEPARATORS = (",", ";", "\t")
 _NULLS = ["", "nan", "NaN", "NAN", "null", "NULL", "NA", "N/A", "#N/A", "None"]
 
 
-def read_csv(path: Path, pixel_size: PixelSize | None = None) -> tuple[EmitterTable, Acquisition]:
+def read_csv(path: Path, pixel_size: PixelSize | None = None) -> tuple[Parts, Acquisition]:
     """Read a csv of any of the known layouts; a blank cell is NaN.
 
     Raises:
         EmitterError: an unknown layout (naming the columns found and expected), or a row that is not numbers.
     """
     names, separator, layout = _columns_of(path, _header(path))
+    return Parts(partial(_parts, path, names, separator, layout)), Acquisition(pixel_size)
+
+
+def _parts(path: Path, names: list[str], separator: str, layout: _Layout) -> Iterator[EmitterTable]:
     wanted = {candidate for candidates in layout.columns.values() for candidate in candidates} & set(names)
-    columns = pick(_read_numbers(path, names, separator, wanted), layout.columns)
-    return checked_table(path, layout.name, layout.first_frame, columns), Acquisition(pixel_size)
+    n_rows = 0
+    for cells in _read_numbers(path, names, separator, wanted):
+        columns = pick(cells, layout.columns)
+        part = checked_table(path, layout.name, layout.first_frame, columns, n_rows)
+        n_rows += len(part)
+        yield part
 
 
-def write_emitter_csv(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
+def write_emitter_csv(path: Path, parts: Parts, acquisition: Acquisition) -> None:
     """Our own csv: the columns of ``EmitterTable`` in full precision, unknown ones as blank cells."""
-    columns = table.columns()
-    arrays = [
-        pa.array(column, from_pandas=True) for column in columns.values()
-    ]  # NaN becomes null, a blank cell
-    _write(path, ",".join(columns), arrays)
-
-
-def write_thunderstorm(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
-    """ThunderSTORM's columns, as far as they are known, and ours that it has none for."""
-    columns = file_columns(known_columns(table) | {"probability": table.probability})
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        write_header(file, columns)
-        write_rows(file, columns)
-
-
-def _write(path: Path, header: str, arrays: list[pa.Array]) -> None:
     options = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
+    names = parts.survey.names
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(f"{header}\n".encode())
-        arrow_csv.write_csv(pa.table(arrays, names=[str(i) for i in range(len(arrays))]), file, options)
+        file.write(f"{','.join(names)}\n".encode())
+        for block in parts.blocks():  # NaN becomes null, a blank cell
+            cells = [pa.array(column, from_pandas=True) for column in block.columns().values()]
+            arrow_csv.write_csv(pa.table(cells, names=names), file, options)
+
+
+def write_thunderstorm(path: Path, parts: Parts, acquisition: Acquisition) -> None:
+    """ThunderSTORM's columns, as far as they are known, and ours that it has none for."""
+    names = {*parts.survey.known, "probability"}
+    n_rows = 0
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write_header(file, file_columns(dict.fromkeys(names, np.empty(0))))
+        for block in parts.blocks():
+            columns = {name: column for name, column in block.columns().items() if name in names}
+            write_rows(file, file_columns(columns, n_rows + 1))
+            n_rows += len(block)
 
 
 def _header(path: Path) -> str:
@@ -156,29 +167,36 @@ def _names(header: str, separator: str) -> list[str]:
     return [name or f"column {place}" for place, name in enumerate(names, 1)]
 
 
-def _read_numbers(path: Path, names: list[str], separator: str, wanted: set[str]) -> Mapping[str, np.ndarray]:
-    """The wanted columns by name as float64; a blank cell is NaN. The others may hold anything."""
+def _read_numbers(
+    path: Path, names: list[str], separator: str, wanted: set[str]
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """The wanted columns by name as float64, part by part; a blank cell is NaN. The others may hold anything."""
+    n_rows = 0
     try:
-        return _read_even(path, names, separator, wanted)
-    except (
-        pa.ArrowInvalid
-    ):  # rows of unequal width, or a cell that is no number: the slower reader says which
-        return _read_uneven(path, names, separator, wanted)
+        for cells in _read_even(path, names, separator, wanted):
+            yield cells
+            n_rows += len(next(iter(cells.values())))
+    except pa.ArrowInvalid:  # rows of unequal width, or a cell that is no number, or no row at all
+        cells = _read_uneven(path, names, separator, wanted)  # slower, says which, and takes all at once
+        yield {name: column[n_rows:] for name, column in cells.items()}
 
 
-def _read_even(path: Path, names: list[str], separator: str, wanted: set[str]) -> Mapping[str, np.ndarray]:
-    """The columns of a file whose rows all have the header's cells, in blocks on all cores."""
-    table = arrow_csv.read_csv(
+def _read_even(
+    path: Path, names: list[str], separator: str, wanted: set[str]
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """The columns of a file whose rows all have the header's cells."""
+    with arrow_csv.open_csv(
         path,
-        arrow_csv.ReadOptions(skip_rows=1, column_names=names),
+        arrow_csv.ReadOptions(skip_rows=1, column_names=names, block_size=_PART_BYTES),
         arrow_csv.ParseOptions(delimiter=separator),
         arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(wanted, pa.float64()),
             null_values=_NULLS,
             include_columns=sorted(wanted),
         ),
-    )
-    return {name: table[name].to_numpy() for name in wanted}
+    ) as batches:
+        for batch in chain([batches.schema.empty_table()], batches):
+            yield {name: batch.column(name).to_numpy(zero_copy_only=False) for name in wanted}
 
 
 def _read_uneven(path: Path, names: list[str], separator: str, wanted: set[str]) -> Mapping[str, np.ndarray]:

@@ -31,6 +31,20 @@ def replacing(path: Path, shared: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """What the system says where a file cannot be written, with its name.
+
+    Raises:
+        EmitterError: for an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise EmitterError(f"{path} cannot be written ({reason}): make room on its disk") from error
+
+
 def require_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise ``SettingsError`` where an output would be written over an input."""
     read = {path.expanduser().resolve() for path in inputs}

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from emitter.core.errors import EmitterError
-from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
+from emitter.io.parts import Parts
 from emitter.io.table_columns import checked_table
 
 _MAGIC = b"M425"
@@ -33,7 +33,7 @@ def is_insight3(path: Path) -> bool:
         return file.read(4) == _MAGIC
 
 
-def read_insight3(path: Path, pixel_size: PixelSize | None) -> tuple[EmitterTable, Acquisition]:
+def read_insight3(path: Path, pixel_size: PixelSize | None) -> tuple[Parts, Acquisition]:
     """Read a molecule list. Its intensity (the fit's sum, in its own units) is given as photons.
 
     Raises:
@@ -54,4 +54,4 @@ def read_insight3(path: Path, pixel_size: PixelSize | None) -> tuple[EmitterTabl
     )
     columns = {"frame": records["frame"], "x_nm": x_nm, "y_nm": y_nm}
     columns |= {"z_nm": records["z"], "photons": records["sum"]}
-    return checked_table(path, "Insight3's bin", 1, columns), Acquisition(pixel_size)
+    return Parts.of(checked_table(path, "Insight3's bin", 1, columns)), Acquisition(pixel_size)

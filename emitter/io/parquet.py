@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +15,7 @@ from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import replacing
+from emitter.io.parts import BLOCK_ROWS, Parts
 from emitter.io.table_columns import NAMES, POSITIONS, checked_table
 
 _MAGIC = b"PAR1"
@@ -23,27 +27,44 @@ def is_parquet(path: Path) -> bool:
         return file.read(4) == _MAGIC
 
 
-def read_parquet(path: Path, pixel_size: PixelSize | None) -> tuple[EmitterTable, Acquisition]:
+def read_parquet(path: Path, pixel_size: PixelSize | None) -> tuple[Parts, Acquisition]:
     """Read the columns that have our names; a missing value is NaN.
 
     Raises:
         EmitterError: a broken file, no frame, x_nm or y_nm, or a column that is not numbers.
     """
+    return Parts(partial(_parts, path)), Acquisition(pixel_size)
+
+
+def _parts(path: Path) -> Iterator[EmitterTable]:
     try:
-        names = parquet.read_schema(path).names
-        if not set(POSITIONS) <= set(names):
-            raise EmitterError(
-                f"table {path} has the columns {', '.join(names)}: expected {', '.join(POSITIONS)}"
-            )
-        table = parquet.read_table(path, columns=[name for name in NAMES if name in names])
-        columns = {name: table[name].cast(pa.float64()).to_numpy() for name in table.column_names}
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            if not set(POSITIONS) <= set(schema.names):
+                raise EmitterError(
+                    f"table {path} has the columns {', '.join(schema.names)}: expected {', '.join(POSITIONS)}"
+                )
+            names = [name for name in NAMES if name in schema.names]
+            n_rows = 0
+            for part in chain([schema.empty_table()], file.iter_batches(BLOCK_ROWS, columns=names)):
+                columns = {
+                    name: part.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+                    for name in names
+                }
+                yield checked_table(path, "a Parquet table", 0, columns, n_rows)
+                n_rows += part.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise EmitterError(f"table {path} cannot be read ({reason}): copy or write it again") from error
-    return checked_table(path, "a Parquet table", 0, columns), Acquisition(pixel_size)
 
 
-def write_parquet(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
-    """Write every column in full precision."""
-    with replacing(path) as temporary:
-        parquet.write_table(pa.table(table.columns()), temporary, compression="zstd")
+def write_parquet(path: Path, parts: Parts, acquisition: Acquisition) -> None:
+    """Write every column in full precision, a row group for each block."""
+    kinds = {name: pa.int64() if name == "frame" else pa.float64() for name in parts.survey.names}
+    schema = pa.schema(kinds)
+    with (
+        replacing(path) as temporary,
+        parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for block in parts.blocks():
+            writer.write_table(pa.table(block.columns(), schema))

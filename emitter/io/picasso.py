@@ -10,6 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,9 @@ from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import replacing
-from emitter.io.table_columns import checked_table, known_columns, pick
+from emitter.io.hdf5_file import created, opened, row_blocks
+from emitter.io.parts import Parts, Sample, Survey
+from emitter.io.table_columns import checked_table, pick
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +46,8 @@ _COLUMNS = {
     "precision_z_nm": ("lpz",),
     "precision_photons": ("precision_photons",),
 }  # probability and precision_photons are ours: Picasso keeps columns that it does not know
+_LATERAL = ("lpx", "lpy")
+_NOT_NEGATIVE = ("photons", "lpx", "lpy", "lpz", "precision_photons")
 _CENTRE_PX = 0.5
 _ASSUMED = "Assumed columns"  # our key of the yaml: columns that hold nothing that was known
 
@@ -48,7 +57,7 @@ def is_of(file: h5py.File) -> bool:
     return isinstance(file.get("locs"), h5py.Dataset) and file["locs"].dtype.names is not None
 
 
-def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[EmitterTable, Acquisition]:
+def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Parts, Acquisition]:
     """Read the localizations, and from the metadata the pixel size (unless given) and the movie's extent.
 
     Raises:
@@ -61,18 +70,27 @@ def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Emi
             f"{path} is in pixels and {path.with_suffix('.yaml').name} beside it has no Pixelsize: "
             "give pixel_size_nm="
         )
-    locs = file["locs"][()]
+    there = file["locs"].dtype.names
     assumed = metadata.get(_ASSUMED) or []
-    columns = pick({name: locs[name] for name in locs.dtype.names if name not in assumed}, _COLUMNS)
-    if not {"frame", "x_nm", "y_nm"} <= columns.keys():
-        raise EmitterError(f"{path} has the columns {', '.join(locs.dtype.names)}: expected frame, x, y")
+    theirs = pick({name: name for name in there if name not in assumed}, _COLUMNS)
+    if not {"frame", "x_nm", "y_nm"} <= theirs.keys():
+        raise EmitterError(f"{path} has the columns {', '.join(there)}: expected frame, x, y")
     in_nm = _is_in_nm(path, file)
-    for axis, pixel_nm in (("x_nm", acquisition.pixel_size.x_nm), ("y_nm", acquisition.pixel_size.y_nm)):
-        unit_nm = 1.0 if in_nm else pixel_nm
-        columns[axis] = columns[axis].astype(np.float64) * unit_nm + _CENTRE_PX * pixel_nm
-        if f"precision_{axis}" in columns:
-            columns[f"precision_{axis}"] = columns[f"precision_{axis}"].astype(np.float64) * unit_nm
-    return checked_table(path, "Picasso's hdf5", 0, columns), acquisition
+    return Parts(partial(_parts, path, theirs, acquisition.pixel_size, in_nm)), acquisition
+
+
+def _parts(path: Path, theirs: dict[str, str], size: PixelSize, in_nm: bool) -> Iterator[EmitterTable]:
+    """``theirs``: the file's columns by our names."""
+    with opened(path) as file:
+        for rows in row_blocks(len(file["locs"])):
+            locs = file["locs"][rows]
+            columns = {ours: locs[name] for ours, name in theirs.items()}
+            for axis, pixel_nm in (("x_nm", size.x_nm), ("y_nm", size.y_nm)):
+                unit_nm = 1.0 if in_nm else pixel_nm
+                columns[axis] = columns[axis].astype(np.float64) * unit_nm + _CENTRE_PX * pixel_nm
+                if f"precision_{axis}" in columns:
+                    columns[f"precision_{axis}"] = columns[f"precision_{axis}"].astype(np.float64) * unit_nm
+            yield checked_table(path, "Picasso's hdf5", 0, columns, rows.start)
 
 
 def check_beside(path: Path) -> None:
@@ -86,7 +104,7 @@ def check_beside(path: Path) -> None:
         raise EmitterError(f"{beside} is there already, of another file: choose another name for {path.name}")
 
 
-def write(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
+def write(path: Path, parts: Parts, acquisition: Acquisition) -> None:
     """Write ``path`` and the ``.yaml`` of the same name; a warning says what was filled or left out.
 
     Raises:
@@ -95,23 +113,11 @@ def write(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
     """
     check_beside(path)
     pixel_nm = _square_pixel_nm(path, acquisition)
-    height, width, n_frames = _extent(path, table, acquisition, pixel_nm)
-    columns = _in_pixels(known_columns(table), pixel_nm)
-    inside = (columns["x"] >= 0) & (columns["x"] < width) & (columns["y"] >= 0) & (columns["y"] < height)
-    if not inside.all():
-        log.warning(
-            "%s: %d of %d emitters left out, since Picasso drops what lies outside the frame or before the centre of "
-            "its first row and column of pixels",
-            path,
-            np.count_nonzero(~inside),
-            len(table),
-        )
-        columns = {name: column[inside] for name, column in columns.items()}
-    assumed = [name for name, column in columns.items() if len(column) and np.isnan(column).all()]
-    columns = _filled(path, columns)
-    locs = np.empty(np.count_nonzero(inside), [(name, column.dtype) for name, column in columns.items()])
-    for name, column in columns.items():
-        locs[name] = column
+    height, width, n_frames = _extent(path, parts.survey, acquisition, pixel_nm)
+    inside = partial(_inside, parts, pixel_nm, height, width)
+    columns = _looked_through(inside())
+    n_rows = columns["frame"].n_rows
+    _say_what_changes(path, parts.survey.n_rows - n_rows, parts.survey.n_rows, columns)
     information = {
         "Byte Order": "<",
         "Width": width,
@@ -119,12 +125,19 @@ def write(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
         "Frames": n_frames,
         "Pixelsize": pixel_nm,
         "Generated by": "emitter",
-        _ASSUMED: assumed,
+        _ASSUMED: [name for name, column in columns.items() if 0 < n_rows == column.n_unknown],
     }
-    with replacing(path) as table_file, replacing(path.with_suffix(".yaml")) as metadata_file:
+    kind = np.dtype([(name, np.uint32 if name == "frame" else np.float32) for name in columns])
+    with created(path, n_rows * kind.itemsize) as file, replacing(path.with_suffix(".yaml")) as metadata_file:
         metadata_file.write_text(yaml.safe_dump(information, sort_keys=False), encoding="utf-8")
-        with h5py.File(table_file, "w") as file:
-            file["locs"] = locs
+        locs = file.create_dataset("locs", (n_rows,), kind)
+        start = 0
+        for block in inside():
+            rows = np.empty(len(block["frame"]), kind)
+            for name, column in _filled(block, columns).items():
+                rows[name] = column
+            locs[start : start + len(rows)] = rows
+            start += len(rows)
 
 
 def _is_in_nm(path: Path, file: h5py.File) -> bool:
@@ -151,26 +164,37 @@ def _square_pixel_nm(path: Path, acquisition: Acquisition) -> float:
     return float(size.x_nm)
 
 
-def _extent(
-    path: Path, table: EmitterTable, acquisition: Acquisition, pixel_nm: float
-) -> tuple[int, int, int]:
+def _extent(path: Path, survey: Survey, acquisition: Acquisition, pixel_nm: float) -> tuple[int, int, int]:
     """Rows, columns and frames of the movie; what is not known is taken from the last emitter of each."""
-    n_frames = int(table.frame.max(initial=0)) + 1
+    n_frames = int(survey.largest["frame"]) + 1
     if acquisition.n_frames is not None and acquisition.n_frames < n_frames:
         raise EmitterError(
             f"n_frames is {acquisition.n_frames} and the table has emitters in frame {n_frames - 1}, counted from 0: "
             "give the number of the movie's frames"
         )
-    seen = [column[np.isfinite(column)].max(initial=0) / pixel_nm for column in (table.y_nm, table.x_nm)]
+    seen = [survey.largest[name] / pixel_nm for name in ("y_nm", "x_nm")]
     rows, columns = acquisition.frame_size_px or (max(1, int(np.ceil(extent))) for extent in seen)
     if acquisition.frame_size_px is None or acquisition.n_frames is None:
         log.warning(
             "%s: %s, %s: give the movie's with frame_size_px= and n_frames=",
             path.with_suffix(".yaml"),
-            "taken from the last emitters" if len(table) else "no emitters to tell the movie's extent",
+            "taken from the last emitters" if survey.n_rows else "no emitters to tell the movie's extent",
             f"{rows} × {columns} pixels and {acquisition.n_frames or n_frames} frames",
         )
     return rows, columns, acquisition.n_frames or n_frames
+
+
+def _inside(parts: Parts, pixel_nm: float, height: int, width: int) -> Iterator[dict[str, np.ndarray]]:
+    """The known columns as Picasso stores them, block by block, of the emitters inside the frame as it sees it; one
+    block without rows where there are none."""
+    names = parts.survey.known
+    none = EmitterTable(**dict.fromkeys(parts.survey.names, np.empty(0)))
+    for block in chain([none], parts.blocks()):
+        columns = block.columns()
+        columns = _in_pixels({name: columns[name] for name in names}, pixel_nm)
+        x_px, y_px = columns["x"], columns["y"]
+        inside = (x_px >= 0) & (x_px < width) & (y_px >= 0) & (y_px < height)
+        yield {name: column[inside] for name, column in columns.items()}
 
 
 def _in_pixels(columns: dict[str, np.ndarray], pixel_nm: float) -> dict[str, np.ndarray]:
@@ -190,33 +214,75 @@ def _in_pixels(columns: dict[str, np.ndarray], pixel_nm: float) -> dict[str, np.
     return converted
 
 
-def _filled(path: Path, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """No value is left that makes Picasso drop its row: the column's median takes its place.
+@dataclass
+class _Column:
+    """What is known of all rows of a column: which values are missing or refused, and the others' median."""
+
+    n_rows: int = 0
+    n_wrong: int = 0
+    n_unknown: int = 0
+    good: Sample = field(default_factory=Sample)
+
+    def add(self, name: str, values: np.ndarray) -> None:
+        wrong = _wrong(name, values)
+        self.n_rows += len(values)
+        self.n_wrong += int(np.count_nonzero(wrong))
+        self.n_unknown += int(np.count_nonzero(np.isnan(values)))
+        self.good.add(values[~wrong])
+
+
+def _looked_through(blocks: Iterable[dict[str, np.ndarray]]) -> dict[str, _Column]:
+    columns: dict[str, _Column] = defaultdict(_Column)
+    for block in blocks:
+        for name, values in block.items():
+            columns[name].add(name, values)
+    return columns
+
+
+def _wrong(name: str, values: np.ndarray) -> np.ndarray:
+    """For which values Picasso drops their row."""
+    wrong = ~np.isfinite(values)
+    return wrong | (values < 0) if name in _NOT_NEGATIVE else wrong
+
+
+def _filled(block: dict[str, np.ndarray], columns: dict[str, _Column]) -> dict[str, np.ndarray]:
+    """No value is left that makes Picasso drop its row: the column's median takes its place (of a sample in long
+    tables).
 
     A lateral precision of which nothing is known is one pixel over √photons: the standard error of the mean of
     photons that spread with a standard deviation of one pixel (Thompson et al. 2002, without its further terms).
     """
-    filled = dict(columns)
+    filled = dict(block)
+    for name, values in block.items():
+        of_all = columns[name]
+        if not of_all.n_wrong:
+            continue
+        instead: np.ndarray | float = 0.0
+        if of_all.n_wrong < of_all.n_rows:
+            instead = of_all.good.median()
+        elif name in _LATERAL:
+            instead = 1 / np.sqrt(np.maximum(filled.get("photons", np.float32(1)), 1))
+        filled[name] = np.where(_wrong(name, values), instead, values)
+    return filled
+
+
+def _say_what_changes(path: Path, n_outside: int, n_all: int, columns: dict[str, _Column]) -> None:
+    if n_outside:
+        log.warning(
+            "%s: %d of %d emitters left out, since Picasso drops what lies outside the frame or before the centre of "
+            "its first row and column of pixels",
+            path,
+            n_outside,
+            n_all,
+        )
     notes = []
     for name, column in columns.items():
-        wrong = ~np.isfinite(column)
-        if name in ("photons", "lpx", "lpy", "lpz", "precision_photons"):
-            wrong |= column < 0
-        if not wrong.any():
-            continue
-        if not wrong.all():
-            value, what = np.median(column[~wrong]), "the column's median"
-        elif name in ("lpx", "lpy"):
-            photons = filled.get("photons", np.ones(len(column), np.float32))
-            value, what = 1 / np.sqrt(np.maximum(photons[wrong], 1)), "1 pixel / √photons"
-        else:
-            value, what = 0, "0"
-        filled[name] = column.copy()
-        filled[name][wrong] = value
-        notes.append(f"{name} of {np.count_nonzero(wrong)} with {what}")
+        if column.n_wrong:
+            of_none = "1 pixel / √photons" if name in _LATERAL else "0"
+            value = "the column's median" if column.n_wrong < column.n_rows else of_none
+            notes.append(f"{name} of {column.n_wrong} with {value}")
     if notes:
         log.warning("%s: filled, since Picasso drops rows with unknown values: %s", path, ", ".join(notes))
-    return filled
 
 
 def _metadata(path: Path, file: h5py.File) -> dict[str, Any]:

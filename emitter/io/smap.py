@@ -16,6 +16,7 @@ from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
+from emitter.io.parts import Parts
 from emitter.io.table_columns import checked_table, pick
 
 _COLUMNS = {
@@ -41,7 +42,7 @@ def is_of(file: h5py.File) -> bool:
     return "saveloc" in file and "loc" in file["saveloc"]
 
 
-def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[EmitterTable, Acquisition]:
+def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Parts, Acquisition]:
     """Read the localizations; the pixel size is what the columns or else the camera's settings tell, unless given.
 
     Raises:
@@ -55,14 +56,14 @@ def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Emi
     if not {"frame", "x_nm", "y_nm"} <= columns.keys():
         raise EmitterError(f"{path} has the columns {', '.join(group)}: expected frame, xnm, ynm")
     if len(columns["frame"]) == 0:
-        return EmitterTable.empty(), Acquisition(pixel_size)
+        return Parts.of(EmitterTable.empty()), Acquisition(pixel_size)
     size = pixel_size or _pixel_size(theirs) or _camera_pixel_size(file)
     if size is None:
         raise EmitterError(f"{path} does not tell its pixel size: give pixel_size_nm=")
     shift_x_nm, shift_y_nm = size.to_nm(_FIRST_CENTRE_PX, _FIRST_CENTRE_PX)
     columns["x_nm"] = columns["x_nm"] - shift_x_nm
     columns["y_nm"] = columns["y_nm"] - shift_y_nm
-    return checked_table(path, "SMAP's mat", 1, columns), Acquisition(size)
+    return Parts.of(checked_table(path, "SMAP's mat", 1, columns)), Acquisition(size)
 
 
 def _values(dataset: h5py.Dataset) -> np.ndarray:

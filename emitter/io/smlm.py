@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from emitter.core.errors import EmitterError
-from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import replacing
-from emitter.io.table_columns import checked_table, known_columns, pick
+from emitter.io.parts import Parts
+from emitter.io.table_columns import checked_table, pick
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ _MANIFEST = "manifest.json"
 _VERSION = "0.2"
 _FORMAT = "smlm-table(binary)"
 _TABLE = "table-0.bin"
-_ROWS = 100_000  # packed and compressed at a time
 # For each of our columns the headers that are read, the first of which is written, and the unit.
 _HEADERS = {
     "frame": (("frame",), "frame"),
@@ -70,7 +69,7 @@ def is_smlm(path: Path) -> bool:
         return False
 
 
-def read_smlm(path: Path, pixel_size: PixelSize | None) -> tuple[EmitterTable, Acquisition]:
+def read_smlm(path: Path, pixel_size: PixelSize | None) -> tuple[Parts, Acquisition]:
     """Read all tables of the archive, one after the other.
 
     Raises:
@@ -90,14 +89,14 @@ def read_smlm(path: Path, pixel_size: PixelSize | None) -> tuple[EmitterTable, A
         raise EmitterError(f"table {path} cannot be read ({reason}): copy or write it again") from error
     first = _first_frame(path, manifest, parts)
     tables = [checked_table(path, "this SMLM file", first, part) for part in parts]
-    return EmitterTable.concatenate(tables), Acquisition(pixel_size)
+    return Parts.of(*tables), Acquisition(pixel_size)
 
 
-def write_smlm(path: Path, table: EmitterTable, acquisition: Acquisition) -> None:
+def write_smlm(path: Path, parts: Parts, acquisition: Acquisition) -> None:
     """Write the known columns, in single precision."""
-    columns = known_columns(table.with_columns(frame=table.frame + 1))
-    kinds = {name: "uint32" if name == "frame" else "float32" for name in columns}
-    headers = {name: _CANDIDATES[name][0] for name in columns}
+    names = [name for name in _HEADERS if name in parts.survey.known]
+    kinds = ["uint32" if name == "frame" else "float32" for name in names]
+    headers = [_CANDIDATES[name][0] for name in names]
     manifest = {
         "format_version": _VERSION,
         "formats": {
@@ -106,11 +105,11 @@ def write_smlm(path: Path, table: EmitterTable, acquisition: Acquisition) -> Non
                 "type": "table",
                 "mode": "binary",
                 "extension": ".bin",
-                "columns": len(columns),
-                "headers": list(headers.values()),
-                "dtype": list(kinds.values()),
-                "shape": [1] * len(columns),
-                "units": [_HEADERS[name][1] for name in columns],
+                "columns": len(names),
+                "headers": headers,
+                "dtype": kinds,
+                "shape": [1] * len(names),
+                "units": [_HEADERS[name][1] for name in names],
             }
         },
         "files": [
@@ -119,7 +118,7 @@ def write_smlm(path: Path, table: EmitterTable, acquisition: Acquisition) -> Non
                 "type": "table",
                 "format": _FORMAT,
                 "channel": "default",
-                "rows": len(table),
+                "rows": parts.survey.n_rows,
                 "offset": {},
             }
         ],
@@ -128,18 +127,21 @@ def write_smlm(path: Path, table: EmitterTable, acquisition: Acquisition) -> Non
         "tags": ["SMLM"],
         "emitter": {"first_frame": 1},
     }
-    rows = np.dtype([(headers[name], np.dtype(kind).newbyteorder("<")) for name, kind in kinds.items()])
+    row = np.dtype(
+        [(header, f"<{np.dtype(kind).str[1:]}") for header, kind in zip(headers, kinds, strict=True)]
+    )
     with (
         replacing(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
         archive.writestr(_MANIFEST, json.dumps(manifest, indent=1))
         with archive.open(_TABLE, "w", force_zip64=True) as file:
-            for start in range(0, len(table), _ROWS):
-                block = np.empty(min(_ROWS, len(table) - start), rows)
-                for name, column in columns.items():
-                    block[headers[name]] = column[start : start + _ROWS]
-                file.write(block.tobytes())
+            for block in parts.blocks():
+                columns = block.with_columns(frame=block.frame + 1).columns()
+                rows = np.empty(len(block), row)
+                for name, header in zip(names, headers, strict=True):
+                    rows[header] = columns[name]
+                file.write(rows.tobytes())
 
 
 def _read_part(

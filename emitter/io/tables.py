@@ -17,16 +17,27 @@ from emitter.core.units import PixelSize
 from emitter.io import decode_h5, picasso
 from emitter.io.acquisition import Acquisition
 from emitter.io.csv_tables import read_csv, write_emitter_csv, write_thunderstorm
+from emitter.io.files import writable
 from emitter.io.hdf5_tables import is_hdf5, read_hdf5
 from emitter.io.insight3 import is_insight3, read_insight3
 from emitter.io.parquet import is_parquet, read_parquet, write_parquet
+from emitter.io.parts import Parts
 from emitter.io.smlm import is_smlm, read_smlm, write_smlm
 
-__all__ = ["FORMATS", "FormatName", "format_of", "read_table", "read_table_of", "write_table"]
+__all__ = [
+    "FORMATS",
+    "FormatName",
+    "format_of",
+    "read_parts",
+    "read_table",
+    "read_table_of",
+    "write_parts",
+    "write_table",
+]
 
 FormatName = Literal["thunderstorm", "emitter", "picasso", "decode", "smlm", "parquet"]
-Read = Callable[[Path, PixelSize | None], tuple[EmitterTable, Acquisition]]
-Write = Callable[[Path, EmitterTable, Acquisition], None]
+Read = Callable[[Path, PixelSize | None], tuple[Parts, Acquisition]]
+Write = Callable[[Path, Parts, Acquisition], None]
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,16 @@ def read_table(path: str | Path, pixel_size: PixelSize | None = None) -> Emitter
 
 def read_table_of(path: str | Path, pixel_size: PixelSize | None = None) -> tuple[EmitterTable, Acquisition]:
     """As ``read_table``, with what the file tells of its movie."""
+    parts, acquisition = read_parts(path, pixel_size)
+    return parts.table(), acquisition
+
+
+def read_parts(path: str | Path, pixel_size: PixelSize | None = None) -> tuple[Parts, Acquisition]:
+    """As ``read_table_of``, for tables that need not fit into memory.
+
+    Csv whose rows are even, Parquet, Picasso's and DECODE's files are read part by part, others at once. What is wrong
+    with a row is told when its part is read.
+    """
     path = Path(path).expanduser()
     if not path.is_file():
         raise EmitterError(f"table {path} does not exist: check the path")
@@ -86,21 +107,33 @@ def write_table(
     format: str | None = None,  # noqa: A002
     acquisition: Acquisition | None = None,
 ) -> None:
-    """Write a table, whole or not at all.
+    """Write a table that is in memory; see ``write_parts``."""
+    write_parts(path, Parts.of(table), format, acquisition)
+
+
+def write_parts(
+    path: str | Path,
+    parts: Parts,
+    format: str | None = None,  # noqa: A002
+    acquisition: Acquisition | None = None,
+) -> None:
+    """Write a table, whole or not at all, a block of rows in memory at a time.
 
     Args:
         path: its ending says the format, if ``format`` does not; ``.csv`` is our own csv then.
-        table: the emitters; columns of which nothing is known are left out where the format allows it.
+        parts: the emitters; columns of which nothing is known are left out where the format allows it.
         format: one of ``FORMATS``.
         acquisition: Picasso and DECODE need the pixel size; Picasso wants the movie's extent too.
 
     Raises:
-        EmitterError: an ending or a format that is not written, or something missing that the format needs.
+        EmitterError: an ending or a format that is not written, something missing that the format needs, or a full
+            disk.
     """
     path = Path(path)
     name = format or format_of(path, csv="emitter")
     require(name in FORMATS, f"format is '{name}': choose one of {', '.join(FORMATS)}")
-    FORMATS[name].write(path, table, acquisition or Acquisition())
+    with writable(path):
+        FORMATS[name].write(path, parts, acquisition or Acquisition())
 
 
 def format_of(path: Path, csv: str = "thunderstorm") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -21,7 +21,6 @@ from emitter.io.table_columns import NAMES
 _DIGITS = 4  # 0.1 pm, 0.0001 photons
 _CELL = pa.decimal128(38, _DIGITS)
 _PART_ROWS = 1 << 16  # of text in memory at a time
-_PART_BYTES = 1 << 20  # of text that is read at a time; Arrow reads up to 32 of them ahead
 _THEIRS = {"x_nm": "x [nm]", "y_nm": "y [nm]", "z_nm": "z [nm]"}
 _THEIRS |= {"photons": "intensity [photon]", "background": "offset [photon]"}
 
@@ -68,27 +67,6 @@ def _cells(column: np.ndarray) -> pa.Array:
         return cells
     words = np.where(np.isnan(column), "NaN", np.where(column > 0, "inf", "-inf"))
     return pc.if_else(pa.array(finite), cells, pa.array(words))
-
-
-def read_parts(path: Path) -> Iterator[EmitterTable]:
-    """What ``TableWriter`` wrote, finished or not, in parts that fit into memory."""
-    theirs = {**_THEIRS, "precision_z_nm": "uncertainty_z [nm]"}
-    types = {"id": pa.int64(), "frame": pa.int64()}
-    with path.open("rb") as file:
-        header = file.readline().decode().strip().split(",")
-        names = [name.strip('"') for name in header]
-        file.seek(0)
-        convert = arrow_csv.ConvertOptions(
-            column_types={name: types.get(name, pa.float64()) for name in names}, null_values=["NaN"]
-        )
-        for batch in arrow_csv.open_csv(
-            file, arrow_csv.ReadOptions(block_size=_PART_BYTES), convert_options=convert
-        ):
-            columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in names}
-            ours = {
-                name: columns[theirs.get(name, name)] for name in NAMES if theirs.get(name, name) in columns
-            }
-            yield EmitterTable.of(ours.pop("frame") - 1, **ours)
 
 
 class TableWriter:

@@ -26,6 +26,7 @@ class Nd2Movie(Movie):
 
     def __init__(self, path: Path) -> None:
         nd2 = needed("nd2", "nd2")
+        self._path, self._n_bytes = path, path.stat().st_size
         self._file = nd2.ND2File(path)
         try:
             sizes = dict(self._file.sizes)
@@ -36,6 +37,10 @@ class Nd2Movie(Movie):
             raise
 
     def _read(self, start: int, stop: int) -> np.ndarray:
+        if (
+            self._path.stat().st_size < self._n_bytes
+        ):  # it is mapped: reading beyond the end would end the program
+            raise EmitterError(f"{self._path} became shorter while it was read: copy it again")
         frames = [np.asarray(self._file.read_frame(k)) for k in range(start, stop)]
         return np.stack(frames).reshape(stop - start, self.height, self.width)
 

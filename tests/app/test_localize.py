@@ -112,6 +112,21 @@ def test_table_and_image(tmp_path: Path, marker: Marker, batch_px: int) -> None:
     assert files(tmp_path) == ["locs.csv", "locs.png", "movie.tif"]
 
 
+def test_the_image_shows_the_region(tmp_path: Path, marker: Marker, monkeypatch: pytest.MonkeyPatch) -> None:
+    movie_at(tmp_path / "movie.tif")
+    shown = []
+
+    def save(self: localize.SuperResImage, path: Path) -> None:
+        shown.append(self.counts())
+        path.touch()
+
+    monkeypatch.setattr(localize.SuperResImage, "save", save)
+    run(settings(tmp_path, roi=(4, 2, 20, 32), superres_nm=100.0))
+    expected = np.zeros((30, 16))
+    expected[1, :8] = 1  # of the emitters at row 3 and columns 0 to 11, those inside
+    np.testing.assert_array_equal(shown[0], expected)
+
+
 @pytest.mark.parametrize("name", ["locs.hdf5", "locs.h5", "locs.smlm", "locs.parquet"])
 def test_the_ending_says_the_format(tmp_path: Path, marker: Marker, name: str) -> None:
     movie_at(tmp_path / "movie.tif")
@@ -148,17 +163,17 @@ def test_a_finished_table_outlives_what_stops_its_last_step(
     interruption: BaseException,
 ) -> None:
     movie_at(tmp_path / "movie.tif")
-    write_table = localizing.write_table
+    write_parts = localizing.write_parts
 
     def stopped(*arguments: Any) -> None:
         raise interruption
 
-    monkeypatch.setattr(localizing, "write_table", stopped)
+    monkeypatch.setattr(localizing, "write_parts", stopped)
     with pytest.raises(type(interruption)):
         run(settings(tmp_path, output=tmp_path / "locs.parquet"))
     assert "the emitters are in" in caplog.text
     assert len(read_table(tmp_path / "locs.parquet.thunderstorm.csv")) == 12
-    monkeypatch.setattr(localizing, "write_table", write_table)
+    monkeypatch.setattr(localizing, "write_parts", write_parts)
     marker.interrupt_after = 0  # it is not asked again
     run(settings(tmp_path, output=tmp_path / "locs.parquet"))
     assert len(read_table(tmp_path / "locs.parquet")) == 12

@@ -20,10 +20,12 @@ from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
+from emitter.inference import localizer as localizer_module
 from emitter.inference.checks import check_sample
 from emitter.inference.localizer import Compute, Localizer, Region, windows
 from emitter.io.movie import ArrayMovie
 from emitter.io.movies import open_movie
+from emitter.simulation.camera import Camera, CameraSettings
 
 PIXEL = PixelSize(100.0, 160.0)
 
@@ -58,6 +60,9 @@ class CountingCamera:
 
     def to_photons(self, counts: Tensor) -> Tensor:
         return (counts - 10) * 2
+
+    def windows(self, top_B: Tensor, left_B: Tensor, height: int, width: int) -> CountingCamera:
+        return self
 
 
 def localizer(batch_px: int = 4096, turned: bool = False, lean_px: float = 0.0) -> Localizer:
@@ -282,6 +287,39 @@ def test_a_region_is_the_movie_cropped_by_hand_with_the_frames_coordinates(roi: 
     np.testing.assert_allclose(found.x_nm, cropped.x_nm + roi.x0 * PIXEL.x_nm)
     np.testing.assert_allclose(found.y_nm, cropped.y_nm + roi.y0 * PIXEL.y_nm)
     np.testing.assert_array_equal(found.frame, cropped.frame)
+    outside = np.ones(frames.shape[1:], bool)
+    outside[roi.inside] = False
+    frames[:, outside] = 0  # as of another channel on the same chip: 20 photons below zero
+    dark = replace(localizer(), roi=roi).tables(open_movie(frames))
+    np.testing.assert_array_equal(EmitterTable.concatenate(table for _, table in dark).x_nm, found.x_nm)
+
+
+def test_a_region_of_a_camera_with_maps() -> None:
+    roi, frames = Region(8, 4, 31, 20), movie_of([(1, 5, 9), (2, 8, 20)])
+    maps = torch.from_numpy(np.random.default_rng(1).uniform(5, 10, (30, 50)).astype(np.float32))
+    camera = replace(Camera.build(CameraSettings("scmos", e_per_adu=2.0)), baseline_adu=maps)
+    of_region = replace(camera, baseline_adu=maps[roi.inside])
+    found, expected = (
+        EmitterTable.concatenate(table for _, table in one.tables(open_movie(counts)))
+        for one, counts in (
+            (replace(localizer(), camera=camera, roi=roi), frames),
+            (replace(localizer(), camera=of_region), frames[:, *roi.inside]),
+        )
+    )
+    assert found.frame.tolist() == [1, 2]
+    np.testing.assert_array_equal(found.photons, expected.photons)
+
+
+def test_whole_frames_are_not_kept_for_a_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block holds many frames of a small region: it is read in pieces."""
+    monkeypatch.setattr(localizer_module, "_READ_PX", 3 * 30 * 50)
+    frames = movie_of([(k, 5, 9) for k in range(40)], (40, 30, 50))
+    movie, asked = open_movie(frames), []
+    read = movie.read
+    monkeypatch.setattr(movie, "read", lambda start, stop: asked.append(stop - start) or read(start, stop))
+    tables = replace(localizer(), roi=Region(0, 0, 16, 8)).tables(movie)
+    assert [(n_frames, len(table)) for n_frames, table in tables] == [(32, 32), (8, 8)]
+    assert max(asked) == 3
 
 
 def test_a_region_outside_of_the_frame_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nd2_file import write_nd2
 
 from emitter.core.errors import EmitterError
 from emitter.io.movies import open_movie
@@ -54,6 +56,8 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "chunks.h5": _hdf5(chunks=(1, 16, 20), compression="gzip"),
     "flat.dax": _dax,
 }
+if importlib.util.find_spec("nd2"):
+    WRITERS["frames.nd2"] = lambda path: write_nd2(path, FRAMES)
 NO_DAX = sorted(WRITERS.keys() - {"flat.dax"})  # nothing but pixels
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from emitter.core.errors import EmitterError
 from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 from emitter.core.units import PixelSize
-from emitter.io import thunderstorm
-from emitter.io.tables import read_table, write_table
-from emitter.io.thunderstorm import TableWriter, read_parts, write_rows
+from emitter.io import csv_tables
+from emitter.io.tables import read_parts, read_table, write_table
+from emitter.io.thunderstorm import TableWriter, write_rows
 
 
 @st.composite
@@ -300,10 +300,10 @@ def test_parts_of_a_written_table_are_the_table(
     table = EmitterTable.of(np.sort(random.integers(0, 500, 5000)), **columns)
     with TableWriter(tmp_path / "locs.csv", with_z, with_precision) as writer:
         writer.write(table)
-    monkeypatch.setattr(thunderstorm, "_PART_BYTES", 1 << 16)
-    parts = list(read_parts(tmp_path / "locs.csv"))
+    monkeypatch.setattr(csv_tables, "_PART_BYTES", 1 << 16)
+    parts = list(read_parts(tmp_path / "locs.csv")[0])
     assert len(parts) > 3
     equal(EmitterTable.concatenate(parts), read_table(tmp_path / "locs.csv"), atol=0)
     with TableWriter(tmp_path / "none.csv", with_z, with_precision):
         pass
-    assert sum(len(part) for part in read_parts(tmp_path / "none.csv")) == 0
+    assert sum(len(part) for part in read_parts(tmp_path / "none.csv")[0]) == 0
