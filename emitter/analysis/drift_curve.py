@@ -24,7 +24,8 @@ _MAX_STEPS = 8
 _CONVERGED = 0.01
 _RIDGE = 1e-10  # of the largest curvature: far from what pairs tell, enough for the inverse
 _MIN_CURVATURE = 0.2  # of a pair's at distance 0: keeps Newton's steps short where many pairs lie far apart
-_SURE = 2.5  # standard errors by which drift must do better than none, and jumps better than without
+_SURE = 2.5  # standard errors by which drift must do better than none
+_SURE_JUMP = 3.5  # and jumps better than none: several are tried, at places that both halves chose
 _MAX_JUMPS = 4
 _STEADY = 30  # bins: a curve that is best smoothed over so many has no jump
 _JUMP_BINS = 3  # at least, between jumps and before the ends
@@ -133,7 +134,7 @@ class _Search:
                 penalty = Penalty(penalty.order, penalty.length, (*penalty.jumps, jump))
                 score_G = self.scored(penalty, drift_KA)
                 gain_G = score_G - self.score_G
-                if gain_G.sum() > 0 and _significance(gain_G) > _SURE:
+                if gain_G.sum() > 0 and _significance(gain_G) > _SURE_JUMP:
                     best, self.score_G = penalty, score_G
         return best
 
