@@ -15,9 +15,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from drift import movie
-from emitter.io.tables import write_table
-
 ROOT = Path(__file__).resolve().parent.parent
 ROWS_KEPT = 0.8  # of what movie() is asked for: the rest lies outside of its field
 STEPS = {
@@ -31,6 +28,16 @@ STEPS = {
     "render gaussian": ("render.py", "localizations=corrected.csv", "style=gaussian", "output=soft.png"),
     "FRC and NeNA": ("resolution.py", "localizations=corrected.csv", "output=resolution.json"),
 }
+
+
+def write(path: Path, n: int) -> None:
+    """The table. In a process of its own: a child's peak memory is never below what its parent held."""
+    from drift import movie
+    from emitter.io.tables import write_table
+
+    table = movie("filaments", "random walk", round(n / ROWS_KEPT), seed=0)[0]
+    write_table(path, table)
+    print(f"{len(table)} localizations, {path.stat().st_size / 1e6:.0f} MB as csv")
 
 
 def measured(program: str, *overrides: str, folder: Path) -> tuple[float, float]:
@@ -54,13 +61,13 @@ def measured(program: str, *overrides: str, folder: Path) -> tuple[float, float]
 
 
 def main() -> None:
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    if len(sys.argv) > 2:
+        write(Path(sys.argv[1]), int(sys.argv[2]))
+        return
+    n = sys.argv[1] if len(sys.argv) > 1 else "1000000"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = movie("filaments", "random walk", round(n / ROWS_KEPT), seed=0)[0]
-        write_table(folder / "locs.csv", table)
-        size_mb = (folder / "locs.csv").stat().st_size / 1e6
-        print(f"{len(table)} localizations, {size_mb:.0f} MB as csv")
+        subprocess.run([sys.executable, __file__, folder / "locs.csv", n], check=True)
         print(f"{'step':20} {'CPU s':>6} {'MB':>6}")
         for step, (program, *overrides) in STEPS.items():
             seconds, megabytes = measured(program, *overrides, folder=folder)
