@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from emitter.analysis.drift_correlation import coarse_drift
-from emitter.analysis.drift_pairs import Curve, Pairs, best_curve, even_weights, find_pairs, tiles_of
+from emitter.analysis.drift_curve import Curve, best_curve
+from emitter.analysis.drift_pairs import Pairs, even_weights, find_pairs, tiles_of
 from emitter.analysis.nena import nena
 from emitter.core.errors import EmitterError, require
 from emitter.core.frames import span_of
@@ -28,7 +30,7 @@ _ROWS_PER_BIN, _MIN_BINS, _MAX_BINS = 30, 4, 500
 _KERNEL = 2.0  # width in standard deviations of a localization: √2 for a pair's error, and the structure's
 _LATERAL_LEVELS = (3.0, 1.0)  # kernels one after the other, in widths of the last: the first reach farther
 _AXIAL_LEVELS = (9.0, 3.0, 1.0)
-_PAIRS = (300_000, 1_000_000)  # at most, on the way and in the last level
+_PAIRS = (300_000, 600_000)  # at most, on the way and in the last level
 _PRECISION_NM, _AXIAL_RATIO = 15.0, 2.5  # where the table does not tell
 
 
@@ -110,7 +112,9 @@ def estimate_drift(table: EmitterTable, settings: DriftSettings, report: Report 
         if np.isnan(curve.error_KA).all():
             log.warning("no drift in %s shows beyond its error: left as it is", axes)
     drift_FA, error_FA = (
-        np.column_stack([estimate.by_frame(c_K) for curve in curves for c_K in getattr(curve, name).T])
+        np.column_stack(
+            [estimate.by_frame(c_K, curve.jumps) for curve in curves for c_K in getattr(curve, name).T]
+        )
         for name in ("drift_KA", "error_KA")
     )
     drift_FA -= drift_FA[table.frame - estimate.first].mean(axis=0)
@@ -132,9 +136,16 @@ class _Estimate:
         lateral_nm, axial_nm = _precisions(table)
         self.lateral_nm, self.axial_nm = _KERNEL * lateral_nm, _KERNEL * axial_nm
 
-    def by_frame(self, value_K: np.ndarray) -> np.ndarray:
-        """Between the middles of the bins, (F,)."""
-        return np.interp(self.first + np.arange(self.n_frames), self.middle_K, value_K)
+    def by_frame(self, value_K: np.ndarray, jumps: tuple[int, ...]) -> np.ndarray:
+        """Between the middles of the bins, and sudden where a bin begins after a jump, (F,)."""
+        bins = [0, *sorted(jumps), self.n_bins]
+        begin = [-(-k * self.n_frames // self.n_bins) for k in bins]  # the first frame of each
+        return np.concatenate(
+            [
+                np.interp(self.first + np.arange(*frames), self.middle_K[slice(*run)], value_K[slice(*run)])
+                for frames, run in zip(pairwise(begin), pairwise(bins), strict=True)
+            ]
+        )
 
     def lateral(self, report: Report) -> Curve:
         """Drift in x and y, (K, 2) nm."""
@@ -168,11 +179,13 @@ class _Estimate:
         """
         found = zero = Curve(np.zeros_like(start_KA), np.full_like(start_KA, np.nan))
         for number, width_nm in enumerate(widths_nm):
-            most = _PAIRS[int(number == len(widths_nm) - 1)]
+            last = number == len(widths_nm) - 1
             rng = np.random.default_rng((self.settings.seed, number))
-            pairs = self._pairs(place_NA / width_nm, beside_NB, start_KA / width_nm, most, rng)
-            curve = best_curve(pairs, start_KA / width_nm, part(report, number, len(widths_nm)))
-            found = zero if curve is None else Curve(curve.drift_KA * width_nm, curve.error_KA * width_nm)
+            pairs = self._pairs(place_NA / width_nm, beside_NB, start_KA / width_nm, _PAIRS[last], rng)
+            curve = best_curve(pairs, start_KA / width_nm, part(report, number, len(widths_nm)), last)
+            found = zero
+            if curve is not None:
+                found = Curve(curve.drift_KA * width_nm, curve.error_KA * width_nm, curve.jumps)
             start_KA = found.drift_KA
         return found
 
@@ -192,8 +205,10 @@ class _Estimate:
         return Pairs(
             n_bins=self.n_bins,
             bins_2P=np.stack((self.bin_N[early_P], self.bin_N[late_P])),
-            difference_AP=np.ascontiguousarray((place_NA[late_P] - place_NA[early_P]).T),
-            weight_P=even_weights(early_P, late_P) * np.exp(-0.5 * (beside_PB**2).sum(axis=1)),
+            difference_AP=np.ascontiguousarray((place_NA[late_P] - place_NA[early_P]).T, np.float32),
+            weight_P=(even_weights(early_P, late_P) * np.exp(-0.5 * (beside_PB**2).sum(axis=1))).astype(
+                np.float32
+            ),
             tile_P=self.tile_N[early_P],
         )
 

@@ -14,7 +14,7 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 
-from emitter.analysis.field import field_of
+from emitter.analysis.field import in_field
 from emitter.core.progress import Report
 
 _PIXEL_NM = 20.0
@@ -40,12 +40,9 @@ def coarse_drift(
         max_drift_nm: farther shifts are not looked for.
         report: is told the share of the work that is done.
     """
-    low_2, high_2 = field_of(place_N2)
-    inside_N = np.all(
-        (place_N2 >= low_2) & (place_N2 <= high_2), axis=1
-    )  # one far off would make the pixels coarse
+    inside_N = in_field(place_N2)  # one far off would make the pixels coarse
     place_N2, frame_N = place_N2[inside_N], frame_N[inside_N]
-    extent_nm = float((high_2 - low_2).max()) + 2 * max_drift_nm
+    extent_nm = float(np.ptp(place_N2, axis=0).max()) + 2 * max_drift_nm
     pixel_nm = max(_PIXEL_NM, extent_nm / _MAX_SIDE_PX)
     order = np.argsort(frame_N, kind="stable")
     for tried, segments in enumerate(_SEGMENTS):

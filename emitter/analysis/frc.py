@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.signal.windows import tukey
 
+from emitter.analysis.field import in_field
 from emitter.core.errors import EmitterError, require
 from emitter.core.progress import Report, untold
 from emitter.core.table import EmitterTable
@@ -47,7 +48,8 @@ def frc(
 ) -> RingCorrelation:
     """The Fourier ring correlation of a table.
 
-    Blinks that are not linked, and drift, change it: ``doubts.py`` says when.
+    Blinks that are not linked, and drift, change it: ``doubts.py`` says when. Few rows that lie far off the others
+    are left out: they would make the pixels coarse.
 
     Args:
         table: the emitters.
@@ -62,6 +64,7 @@ def frc(
     require(pixel_nm > 0 and splits >= 1, f"pixel_nm is {pixel_nm} and splits {splits}: give numbers above 0")
     if len(table) < 100 or np.ptp(table.frame) == 0:
         raise EmitterError("FRC needs 100 localizations or more, of several frames: give a longer table")
+    table = table.select(in_field(np.column_stack((table.x_nm, table.y_nm))))
     extent_nm = max(np.ptp(table.x_nm), np.ptp(table.y_nm))
     if extent_nm < 20 * pixel_nm:
         raise EmitterError(f"all localizations lie within {extent_nm:.0f} nm: give a smaller pixel_nm")
@@ -108,7 +111,7 @@ def ring_correlation(first_SS: np.ndarray, second_SS: np.ndarray) -> np.ndarray:
 
 
 def _image(table: EmitterTable, rows: np.ndarray, pixel_nm: float) -> np.ndarray:
-    """Square histogram of the rows on the whole table's field, faded out at its edges, (S, S)."""
+    """Square histogram of the rows on the whole table's extent, faded out at its edges, (S, S)."""
     x, y = (
         ((column - column.min()) / pixel_nm).astype(np.int64)[rows] for column in (table.x_nm, table.y_nm)
     )

@@ -1,12 +1,20 @@
 """SMAP's localizations (``_sml.mat``, MATLAB 7.3): columns under ``/saveloc/loc``, in nm; read only.
 
-Frames count from 1. The positions are the pixel coordinates times the pixel size, and SMAP's pixels have their
-centres at integers with the first at 1 (its fitters add MATLAB's index of the spot's middle pixel): half a pixel from
-our origin.
+Frames count from 1. Positions are pixel coordinates times the pixel size, and the first pixel's centre is 1: half a
+pixel is taken off. In SMAP's source (github.com/jries/SMAP, under ``plugins``):
+``+WorkflowModules/+Fitters/MLE_GPU_Yiming.m`` adds the fit, counted from the middle pixel's centre, to MATLAB's index
+of that pixel (cut out around it by ``+Peakfinders/RoiCutterWF.m``), and
+``+Analyze/+other/CompareToGroundTruthChallenge.m`` by default takes half a camera pixel off for the challenge's origin,
+which is ours. ``+LocProcessors/private/fitloc2locdata.m`` adds the corner of the camera's region (``info.roi``) before
+it multiplies by the pixel size, so that positions count from the chip's corner: that is taken off too.
+
+Not told by the file, and taken as SMAP's own: the origin of a table that SMAP imported (``Loader_csvAndMore.m`` and
+``Loader_decode.m`` leave positions as they were). With a spline PSF the origin is moreover that of the calibration.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import h5py
@@ -18,6 +26,8 @@ from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.parts import Parts
 from emitter.io.table_columns import checked_table, pick
+
+log = logging.getLogger(__name__)
 
 _COLUMNS = {
     "frame": ("frame",),
@@ -34,7 +44,7 @@ _COLUMNS = {
 }
 # The same quantity in nm and in pixels, along x and along y: their ratio is the pixel size.
 _IN_BOTH = ((("PSFxnm", "PSFxpix"), ("xnmerr", "xpixerr")), (("PSFynm", "PSFypix"), ("ynmerr", "ypixerr")))
-_FIRST_CENTRE_PX = 0.5  # between SMAP's coordinate of a point and ours
+_TO_CENTRE_PX = 0.5  # between SMAP's coordinate of a point and ours
 
 
 def is_of(file: h5py.File) -> bool:
@@ -60,7 +70,10 @@ def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Par
     size = pixel_size or _pixel_size(theirs) or _camera_pixel_size(file)
     if size is None:
         raise EmitterError(f"{path} does not tell its pixel size: give pixel_size_nm=")
-    shift_x_nm, shift_y_nm = size.to_nm(_FIRST_CENTRE_PX, _FIRST_CENTRE_PX)
+    if _information(file, "EMmirror").any():
+        log.warning("%s: SMAP mirrored the movie before it fitted: x runs against the movie's columns", path)
+    corner_x_px, corner_y_px = _camera_corner_px(file)
+    shift_x_nm, shift_y_nm = size.to_nm(corner_x_px + _TO_CENTRE_PX, corner_y_px + _TO_CENTRE_PX)
     columns["x_nm"] = columns["x_nm"] - shift_x_nm
     columns["y_nm"] = columns["y_nm"] - shift_y_nm
     return Parts.of(checked_table(path, "SMAP's mat", 1, columns)), Acquisition(size)
@@ -85,10 +98,20 @@ def _pixel_size(columns: dict[str, np.ndarray]) -> PixelSize | None:
     return PixelSize(*sizes)
 
 
+def _information(file: h5py.File, name: str) -> np.ndarray:
+    """Numbers about the one movie that the file tells of; with several, each has its own and none counts."""
+    values = file.get(f"saveloc/file/info/{name}")
+    numbers = isinstance(values, h5py.Dataset) and values.dtype.kind in "fu"
+    return _values(values) if numbers else np.empty(0)
+
+
 def _camera_pixel_size(file: h5py.File) -> PixelSize | None:
-    """Of the one movie that the file tells of; with several, each has its own and none counts."""
-    size_um = file.get("saveloc/file/info/cam_pixelsize_um")
-    if not isinstance(size_um, h5py.Dataset) or size_um.dtype.kind != "f" or size_um.size not in (1, 2):
-        return None
-    sizes_nm = 1e3 * size_um[()].reshape(-1)
-    return PixelSize(float(sizes_nm[0]), float(sizes_nm[-1]))
+    size_um = _information(file, "cam_pixelsize_um")
+    return PixelSize(1e3 * float(size_um[0]), 1e3 * float(size_um[-1])) if size_um.size in (1, 2) else None
+
+
+def _camera_corner_px(file: h5py.File) -> tuple[float, float]:
+    """First column and row of the chip in the movie, from 0."""
+    region_px = _information(file, "roi")  # column, row, width, height
+    known = region_px.size == 4 and np.isfinite(region_px).all()
+    return (float(region_px[0]), float(region_px[1])) if known else (0.0, 0.0)

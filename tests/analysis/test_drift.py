@@ -7,6 +7,7 @@ import pytest
 
 from emitter.analysis.drift import Drift, DriftSettings, estimate_drift
 from emitter.analysis.drift_correlation import coarse_drift
+from emitter.analysis.drift_curve import Penalty, _climbed, _likeliest_jump
 from emitter.analysis.drift_pairs import REACH, Pairs, even_weights, find_pairs, tiles_of
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
@@ -63,12 +64,44 @@ def test_one_row_far_off_and_one_without_z_change_nothing() -> None:
     assert np.all(left_rms(drift, 2 * curve(), table) < (2.5, 2.5, 5.0))
 
 
-def test_a_jump_is_followed() -> None:
-    jump_F3 = np.zeros((FRAMES, 3))
-    jump_F3[900:, :2] = (80, -50)
-    table = sites(drift_nm_F3=jump_F3, three_d=False)
+def test_jumps_stay_sharp_between_smooth_drift() -> None:
+    time = np.arange(FRAMES) / FRAMES
+    true_F3 = np.column_stack((40 * time, -20 * time, 0 * time))
+    true_F3[900:, :2] += (80, -50)
+    true_F3[1500:, :2] += (-60, 30)
+    table = sites(drift_nm_F3=true_F3, three_d=False)
     drift = estimate_drift(table, DriftSettings())
-    assert left_rms(drift, jump_F3, table).max() < 6  # 40 and 25 before
+    assert left_rms(drift, true_F3, table).max() < 6  # 37 before; a bin of time is 12 frames
+    found = np.flatnonzero(np.hypot(*np.diff(drift.nm_FA, axis=0).T) > 20) + 1
+    assert len(found) == 2 and np.all(np.abs(found - (900, 1500)) <= 15)
+
+
+def test_smooth_drift_has_no_jump() -> None:
+    table = sites(drift_nm_F3=curve(), three_d=False)
+    drift = estimate_drift(table, DriftSettings())
+    assert np.hypot(*np.diff(drift.nm_FA, axis=0).T).max() < 2
+
+
+def test_the_likeliest_jump_is_the_one_that_fits_best() -> None:
+    """Against every jump fitted in turn."""
+    rng = np.random.default_rng(6)
+    early, late = np.sort(rng.choice(20, (4000, 2)), axis=1).T
+    early, late = early[late - early > 1], late[late - early > 1]
+    moved = 0.3 * np.arange(20)[:, None] / 20 + 0.8 * (np.arange(20) >= 13)[:, None]
+    difference = (moved[late] - moved[early]).T + rng.normal(0, 0.5, (1, len(early)))
+    pairs = Pairs(20, np.stack((early, late)), difference, np.ones(len(early)), np.zeros(len(early), int))
+
+    def fitted(*jumps: int) -> tuple[np.ndarray, np.ndarray, float]:
+        penalty = 1e3 * Penalty(2, 10, jumps).matrix_KK(20)
+        drift = _climbed(pairs, np.zeros((20, 1)), penalty)
+        lost = 0.5 * float(np.vdot(drift, penalty @ drift))
+        return drift, penalty, float(pairs.kernel(drift)[0].sum()) - lost
+
+    drift, penalty, _ = fitted()
+    best = max(range(3, 18), key=lambda jump: fitted(jump)[2])
+    assert _likeliest_jump(pairs, drift, penalty, ()) == best == 13
+    assert _likeliest_jump(pairs, drift, penalty, (13,)) not in range(11, 16)
+    assert _likeliest_jump(pairs, drift, penalty, tuple(range(0, 20, 3))) is None
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from emitter.analysis.doubts import frc_doubts, nena_doubts, shared_blinks
+from emitter.analysis.field import in_field
 from emitter.analysis.frc import frc, ring_correlation
 from emitter.analysis.nena import Nena, nena, next_frame_distances
 from emitter.core.errors import EmitterError
@@ -94,6 +95,25 @@ def blinking(n: int, n_frames: int, life: int, seed: int = 0) -> EmitterTable:
 def test_a_linked_table_of_many_localizations_is_not_doubted() -> None:
     table = blinking(6000, 3000, life=1)
     assert frc_doubts(table, frc(table)) == []
+
+
+@pytest.mark.parametrize("far_nm", [4e3, 1e5, 1e9])
+def test_strays_far_outside_do_not_change_the_resolution(far_nm: float) -> None:
+    table = blinking(4000, 3000, life=1)
+    strays = EmitterTable.of([5, 900, 2500], x_nm=[-far_nm, 2 * far_nm, 50], y_nm=[20, far_nm, -far_nm])
+    clean, found = frc(table), frc(EmitterTable.concatenate([table, strays]).sorted())
+    assert found.pixel_nm == clean.pixel_nm == 10
+    np.testing.assert_allclose(found.frequency_Q, clean.frequency_Q)
+    assert found.resolution_nm == pytest.approx(clean.resolution_nm, rel=0.02)
+    assert frc_doubts(table, found) == []
+
+
+def test_rows_of_an_ordinary_field_are_all_in_it() -> None:
+    rng = np.random.default_rng(5)
+    for place in (rng.uniform(0, 1, (500, 2)), rng.normal(0, 1, (500, 2)) * (0.1, 1)):
+        span = np.ptp(np.percentile(place, (1, 99), axis=0), axis=0)
+        assert in_field(place).sum() >= 495
+        assert not in_field(np.vstack((place, place.max(axis=0) + span * (0, 2))))[-1]
 
 
 def test_too_few_localizations_are_said() -> None:

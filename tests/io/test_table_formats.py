@@ -360,14 +360,22 @@ def test_smap_without_emitters(tmp_path: Path) -> None:
     assert len(read_table(tmp_path / "empty.mat")) == 0
 
 
-def test_smap_pixel_size_of_the_camera(tmp_path: Path) -> None:
+def test_smap_camera(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Pixel size and region of the chip are the camera's: the centre of the movie's first pixel, as SMAP has it."""
+    roi_px, size_um = np.array([[64.0], [32], [256], [128]]), np.array([[0.1], [0.12]])
     with h5py.File(tmp_path / "few.mat", "w", userblock_size=512) as file:
-        for name in ("frame", "xnm", "ynm"):
-            file[f"saveloc/loc/{name}"] = np.full((1, 3), 500.0)
-        file["saveloc/file/info/cam_pixelsize_um"] = np.array([[0.1], [0.12]])
+        for name, value in {"frame": 1, "xnm": (1 + 64) * 100, "ynm": (1 + 32) * 120}.items():
+            file[f"saveloc/loc/{name}"] = np.full((1, 3), float(value))
+        file["saveloc/file/info/cam_pixelsize_um"] = size_um
+        file["saveloc/file/info/roi"] = roi_px
     table, acquisition = read_table_of(tmp_path / "few.mat")
     assert acquisition.pixel_size == PixelSize(100, 120)
-    assert (table.x_nm[0], table.y_nm[0]) == (450, 440)
+    assert (table.x_nm[0], table.y_nm[0]) == (50, 60) and not caplog.text
+    with h5py.File(tmp_path / "few.mat", "r+") as file:
+        del file["saveloc/file/info/roi"]
+        file["saveloc/file/info/EMmirror"] = np.ones((1, 1), np.uint8)
+    assert read_table(tmp_path / "few.mat").x_nm[0] == 6450
+    assert "SMAP mirrored the movie before it fitted" in caplog.text
 
 
 def test_parquet_of_another_program(tmp_path: Path) -> None:
