@@ -210,7 +210,9 @@ def fit_priors(
         focus_px: width of the narrowest spots that stand alone, which a free shape's core leans on.
     """
     histograms = [Histogram.of(frames_THW, scale, excess, amplified, noise_variance) for scale in SCALES_PX]
-    scale, lowest, highest = zip(*_COMMON, *(_FREE if isinstance(shapes[0], FreeShape) else _KNOWN), strict=True)
+    scale, lowest, highest = zip(
+        *_COMMON, *(_FREE if isinstance(shapes[0], FreeShape) else _KNOWN), strict=True
+    )
 
     def fitted(start: Priors, from_x: np.ndarray, steps: int) -> tuple[float, Priors, np.ndarray]:
         fit = least_squares(

@@ -41,7 +41,8 @@ class FreeShape:
     @property
     def width_px(self) -> float:
         """Mean over the depths of the σ of the Gaussian that is as peaked (Σ h² = 1/(4π σ²)); a halo counts in it."""
-        core_Z, halo_Z, between_Z = (self._areas_px2(extra) / (2 * np.pi) for extra in (0.0, self._scatter, self._scatter / 2))
+        extras = (0.0, self._scatter, self._scatter / 2)
+        core_Z, halo_Z, between_Z = (self._areas_px2(extra) / (2 * np.pi) for extra in extras)
         share = self.halo_share
         peaked_Z = (1 - share) ** 2 / core_Z + 2 * share * (1 - share) / between_Z + share**2 / halo_Z
         return float((peaked_Z**-0.5).mean())
