@@ -13,8 +13,8 @@ from emitter.inference.survey.blinking import fractions, lag_shape, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled, planned_runs, sample_frames
 from emitter.inference.survey.prior_verdicts import prior_verdicts, psf_verdict
-from emitter.inference.survey.shot_noise import Histogram, Priors
-from emitter.inference.survey.spot_shape import FreeShape, KnownShape
+from emitter.inference.survey.shot_noise import Histogram, Priors, smoothed
+from emitter.inference.survey.spot_shape import PIXEL_VARIANCE, FreeShape, KnownShape, at_shares
 from emitter.inference.survey.spots import find_spots
 from emitter.inference.survey.suggestions import training_density
 from emitter.inference.survey.survey import Survey, survey
@@ -166,6 +166,57 @@ def test_lifetime_from_its_own_covariances() -> None:
     shape = 5.0 * lag_shape(3.0, 7)
     assert lifetime_of(shape + np.r_[2.0, np.zeros(6)], 2.0) == pytest.approx(3.0, rel=0.01)
     assert lifetime_of(np.r_[5.0, np.zeros(6)], 2.0) is None
+
+
+def halo_spot(shape: FreeShape, depth: float, x: float, y: float, side: int) -> np.ndarray:
+    """Of one photon at a depth from −1 to 1 of the range, foci at ± 0.2, (side, side); unlike the survey, by adding up
+    the core and its scattered light pixel by pixel."""
+    centre = np.arange(side) + 0.5
+    spot = np.zeros((side, side))
+    for share, more in ((1 - shape.halo_share, 0.0), (shape.halo_share, shape.halo_times**2 - 1)):
+        variances = (
+            shape.sigma_px**2 * (1 + (shape.defocus * (depth + one)) ** 2 + more) + 1 / 12
+            for one in (-0.2, 0.2)
+        )
+        rows, columns = (
+            np.exp(-((centre - at) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+            for at, variance in zip((y, x), variances, strict=True)
+        )
+        spot += share * np.outer(rows, columns)
+    return spot
+
+
+@pytest.mark.parametrize("shape", [FreeShape(1.2, 2.0, 0.4, 3.0), FreeShape(1.3, 0.0)])
+def test_free_shape_is_that_of_spots_drawn_by_pixel(shape: FreeShape) -> None:
+    """Pixels above shares of the photons under a kernel, and the width of the Gaussian that is as peaked."""
+    spots = np.stack([halo_spot(shape, k / 5 + 0.1, 60 + k / 5, 60.5 - k / 7, 121) for k in range(5)])
+    smooth = smoothed(np.pad(spots, ((0, 0), (20, 20), (20, 20))), 2.5)
+    table_S = shape.pixels_above(2.5)
+    for one in (3e-3, 1e-3, 1e-4):
+        counted = (smooth > one).sum() / len(spots)
+        assert float(at_shares(table_S, np.log(one))) == pytest.approx(counted, rel=0.03), one
+    drawn = np.sqrt(1 / (4 * np.pi * (spots**2).sum(axis=(1, 2))) - PIXEL_VARIANCE).mean()
+    assert shape.width_px == pytest.approx(drawn, rel=0.03)
+
+
+def test_a_psf_with_a_halo_that_nobody_gave_is_within_20_percent() -> None:
+    """Spots that blur to several times their width in focus, a third of their light scattered."""
+    rng = np.random.default_rng(11)
+    shape, density, side = FreeShape(1.3, 4.0, 0.35, 3.5), 0.006, 64
+    frames = np.full((96, side, side), 30.0)
+    n_emitters = 0
+    for frame in frames:
+        for _ in range(rng.poisson(density * (side + 30) ** 2)):
+            x, y = rng.uniform(-15, side + 15, 2)
+            flux = max(rng.normal(3000, 1000), 100.0)
+            frame += flux * halo_spot(shape, rng.uniform(-1, 1), x, y, side)
+            n_emitters += (0 <= x < side) & (0 <= y < side)
+    counts = rng.poisson(frames).astype(np.uint16)
+    found = surveyed(counts, IDEAL)
+    assert found.has_halo
+    assert found.priors.density_px == pytest.approx(n_emitters / frames.size, rel=0.2)
+    assert found.priors.flux_mean == pytest.approx(3000, rel=0.2)
+    assert found.priors.background == pytest.approx(30, rel=0.1)
 
 
 def test_model_of_the_pixels_is_their_distribution() -> None:

@@ -67,11 +67,7 @@ def psf_verdict(found: Survey) -> Verdict:
     if found.is_3d or found.has_halo:
         what = "elongated to both sides: a 3D PSF" if found.is_3d else "with a halo: no Gaussian"
         advice = "calibrate it on beads (calibrate.py) and give psf=spline psf.file=FILE, here as to train.py"
-        rough = (
-            ": without it density may come out half too high and photons a third too low"
-            if found.has_halo
-            else ""
-        )
+        rough = ": without it density and photons may come out a fifth off" if found.has_halo else ""
         return Verdict("PSF", f"{seen} in the mean, {what}; {advice}{rough}", True)
     if found.spots.elongation is None:
         advice = "no PSF is suggested: give psf and simulation.z_range_nm yourself"

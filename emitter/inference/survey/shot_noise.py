@@ -27,19 +27,20 @@ from scipy.special import ndtri
 from emitter.inference.survey.blinking import fractions
 from emitter.inference.survey.spot_shape import SCALES_PX, FreeShape, KnownShape, at_shares
 
-_MODEL_ERROR = 0.03  # of the model's own probabilities: real spots are not quite Gaussian
+_MODEL_ERROR = 0.015  # of the model's own probabilities: real spots are not quite Gaussian
 _FLUX_NODES = ndtri((np.arange(9) + 0.5) / 9)
 _FLUX_NODES /= _FLUX_NODES.std()
-_USUAL_CV = 0.4  # spread of the photons to begin with
-_FREE_SHAPES = (FreeShape(1.3, 0.3, 0.05), FreeShape(1.0, 1.5, 0.05), FreeShape(1.3, 1.5, 0.4, 3.5))
-_KNOWN_PARTS = ((0.0, 1.0), (0.3, 0.7))
+_USUAL_CV = 0.4  # spread of the photons
+_USUAL_HALO = 3.5  # its width over the spot's
+FREE_SHAPES = (FreeShape(1.3, 0.3, 0.05), FreeShape(1.0, 1.5, 0.05), FreeShape(1.4, 4.0, 0.35, 3.5))
+_FIRST_STEPS, _STEPS = 8, 60  # of the fit from every start, and from the best of them
 _MIN_PART = 0.1  # of a known PSF's depths
 _SURE_OF_FOCUS = 0.07  # standard deviation of the logarithm of the width in focus that spots alone show
 # scale, lowest and highest of what is fitted: background and its noise, density, photons and their spread;
 _COMMON = ((0.2, -30, 30), (0.2, -2, 2), (0.3, -8, 5), (0.3, -4, 4), (0.3, -2.2, 1.0))
 _FREE = (
     (0.2, -1.2, 1.2),
-    (0.3, -1.5, 3),
+    (0.3, -4, 4),
     (0.1, -0.4, 0.85),
     (0.2, -0.7, 0.7),
 )  # and of a shape its four numbers,
@@ -195,7 +196,7 @@ def fit_priors(
     amplified: bool,
     noise_variance: float,
     lifetime_frames: float | None,
-    known: KnownShape | None = None,
+    shapes: Sequence[FreeShape | KnownShape] = FREE_SHAPES,
     focus_px: float | None = None,
 ) -> Priors:
     """Density, photons, background, and the spots' shape where it is not known, of frames in photons.
@@ -205,29 +206,29 @@ def fit_priors(
         excess: variance per photon of the camera's noise (2/QE for an EMCCD).
         noise_variance: of a pixel of the background, photons², to begin with.
         lifetime_frames: mean on-time; None: every emitter is on for whole frames.
-        known: the spots' shape.
+        shapes: to begin with, all free or all known.
         focus_px: width of the narrowest spots that stand alone, which a free shape's core leans on.
     """
     histograms = [Histogram.of(frames_THW, scale, excess, amplified, noise_variance) for scale in SCALES_PX]
-    best: tuple[float, Priors] | None = None
-    shapes: Sequence[FreeShape | KnownShape] = _FREE_SHAPES
-    if known is not None:
-        shapes = [replace(known, low=low, high=high) for low, high in _KNOWN_PARTS[: len(known.width_Z)]]
-    scale, lowest, highest = zip(*_COMMON, *(_FREE if known is None else _KNOWN), strict=True)
-    for shape in shapes:
-        start = _first_guess(frames_THW, noise_variance, shape, lifetime_frames)
+    scale, lowest, highest = zip(
+        *_COMMON, *(_FREE if isinstance(shapes[0], FreeShape) else _KNOWN), strict=True
+    )
+
+    def fitted(start: Priors, from_x: np.ndarray, steps: int) -> tuple[float, Priors, np.ndarray]:
         fit = least_squares(
             _misfits,
-            np.zeros(len(scale)),
+            from_x,
             x_scale=scale,
             args=(start, histograms, lifetime_frames, focus_px),
             bounds=(lowest, highest),
-            max_nfev=60,
+            max_nfev=steps,
         )
-        if best is None or fit.cost < best[0]:
-            best = (fit.cost, _moved(start, fit.x, fit.cost))
-    assert best is not None
-    return best[1]
+        return fit.cost, start, fit.x
+
+    starts = [_first_guess(frames_THW, noise_variance, shape, lifetime_frames) for shape in shapes]
+    tried = [fitted(start, np.zeros(len(scale)), _FIRST_STEPS) for start in starts]
+    cost, start, x = fitted(*min(tried, key=lambda one: one[0])[1:], _STEPS)
+    return _moved(start, x, cost)
 
 
 def _misfits(
@@ -239,13 +240,14 @@ def _misfits(
 ) -> np.ndarray:
     priors = _moved(start, x)
     parts = [histogram.residuals(priors, lifetime_frames) for histogram in histograms]
-    # what emitters usually are, of the weight of a few groups: a spread of 0.4, one width, no halo, all
-    # depths of a known PSF
-    usual = [x[4] / 0.5, x[1] / 0.1]
+    # what emitters usually are, of the weight of a few groups; their photons' spread is held the firmest, for depths of
+    # which nothing is known make spots as unlike as it does
+    usual = [x[4] / 0.15, x[1] / 0.1]
     if isinstance(priors.shape, FreeShape):
-        usual += [priors.shape.defocus, priors.shape.halo_share / 0.3, x[8] / 0.3]
+        shape = priors.shape
+        usual += [shape.defocus / 5, shape.halo_share / 0.3, np.log(shape.halo_times / _USUAL_HALO) / 0.3]
         if focus_px is not None:
-            usual.append(np.log(priors.shape.focus_px / focus_px) / _SURE_OF_FOCUS)
+            usual.append(np.log(shape.focus_px / focus_px) / _SURE_OF_FOCUS)
     else:
         usual += [priors.shape.low / 0.2, (1 - priors.shape.high) / 0.2]
     return np.concatenate((*parts, np.array(usual)))

@@ -6,7 +6,7 @@ profile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,21 +14,23 @@ from scipy.ndimage import gaussian_filter
 
 from emitter.psf.base import PSF
 
-SCALES_PX = (1.0, 2.0, 3.5)  # standard deviations of the kernels that frames are smoothed by
+SCALES_PX = (1.0, 2.5, 6.0)  # standard deviations of the kernels that frames are smoothed by
 PIXEL_VARIANCE = 1 / 12  # that integration over a pixel adds to a spot's
 _LOG_SHARES = np.linspace(np.log(1e-6), 0.0, 280)
 _DEPTH_NODES = (np.arange(5) + 0.5) / 5
-_FOCUS = 0.4  # foci of an astigmatic PSF at ± this share of the depth that is seen
-_PROFILE = np.r_[0.0, np.geomspace(1e-2, 16.0, 90)]
+_FOCUS = 0.2  # foci of an astigmatic PSF at ± this share of the depth that is seen
+_LOG_PROFILE = np.linspace(0.0, 1.0, 100)
 _N_DEPTHS, _N_PHASES = 24, 3
+_PARTS = ((0.0, 1.0), (0.3, 0.7))
 
 
 @dataclass(frozen=True)
 class FreeShape:
-    """Gaussian spots of a range of depths with a round halo, for a movie whose PSF nobody has measured.
+    """Gaussian spots of a range of depths with a halo, for a movie whose PSF nobody has measured.
 
     ``sigma_px``: in focus; ``defocus``: half the range of depths over the depth of focus, 0 for a 2D PSF;
-    ``halo_share``: of the photons that are in the halo, ``halo_times``: its width over the spot's in focus.
+    ``halo_share``: of the photons, scattered around where the others fall, so that the halo grows with the spot out of
+    focus; ``halo_times``: its width over the spot's in focus.
     """
 
     sigma_px: float
@@ -39,9 +41,10 @@ class FreeShape:
     @property
     def width_px(self) -> float:
         """Mean over the depths of the σ of the Gaussian that is as peaked (Σ h² = 1/(4π σ²)); a halo counts in it."""
-        x_Z, y_Z = self.variances_px2()
-        core_Z, halo, share = np.sqrt(x_Z * y_Z), (self.halo_times * self.sigma_px) ** 2, self.halo_share
-        peaked_Z = (1 - share) ** 2 / core_Z + 4 * share * (1 - share) / (core_Z + halo) + share**2 / halo
+        extras = (0.0, self._scatter, self._scatter / 2)
+        core_Z, halo_Z, between_Z = (self._areas_px2(extra) / (2 * np.pi) for extra in extras)
+        share = self.halo_share
+        peaked_Z = (1 - share) ** 2 / core_Z + 2 * share * (1 - share) / between_Z + share**2 / halo_Z
         return float((peaked_Z**-0.5).mean())
 
     @property
@@ -63,22 +66,28 @@ class FreeShape:
         A Gaussian that covers A = 2π σx σy pixels has the value exp(−s/A)/A on the edge of the s brightest ones.
         """
         extra = PIXEL_VARIANCE + scale_px**2
-        variance_x_Z, variance_y_Z = (one_Z + extra for one_Z in self.variances_px2())
-        core_Z = 2 * np.pi * np.sqrt(variance_x_Z * variance_y_Z)
-        halo = 2 * np.pi * ((self.halo_times * self.sigma_px) ** 2 + extra)
+        core_Z1, halo_Z1 = (self._areas_px2(extra + more)[:, None] for more in (0.0, self._scatter))
         if self.halo_share == 0:
-            log_peak_Z = -np.log(core_Z)
-            return np.asarray(
-                (core_Z[:, None] * np.maximum(log_peak_Z[:, None] - _LOG_SHARES, 0)).mean(axis=0)
-            )
-        total_S = np.zeros(len(_LOG_SHARES))
-        for core in core_Z:
-            wide = max(halo, core)
-            pixels_K = np.unique(np.concatenate([_PROFILE * core, _PROFILE * wide]))
-            value_K = (1 - self.halo_share) / core * np.exp(-pixels_K / core)
-            value_K += self.halo_share / wide * np.exp(-pixels_K / wide)
-            total_S += np.interp(_LOG_SHARES, np.log(value_K[::-1]), pixels_K[::-1], right=0.0)
-        return total_S / len(core_Z)
+            return np.asarray((core_Z1 * np.maximum(-np.log(core_Z1) - _LOG_SHARES, 0)).mean(axis=0))
+        pixels_ZK = 1e-2 * core_Z1 * (1600 * halo_Z1 / core_Z1) ** _LOG_PROFILE
+        value_ZK = (1 - self.halo_share) / core_Z1 * np.exp(-pixels_ZK / core_Z1)
+        value_ZK += self.halo_share / halo_Z1 * np.exp(-pixels_ZK / halo_Z1)
+        log_ZK = np.log(value_ZK)
+        columns = [
+            np.interp(_LOG_SHARES, log_K[::-1], pixels_K[::-1], right=0.0)
+            for log_K, pixels_K in zip(log_ZK, pixels_ZK, strict=True)
+        ]
+        return np.asarray(np.mean(columns, axis=0))
+
+    @property
+    def _scatter(self) -> float:
+        """Variance that the halo has beyond the core's."""
+        return (self.halo_times**2 - 1) * self.sigma_px**2
+
+    def _areas_px2(self, extra: float) -> np.ndarray:
+        """2π σx σy with a variance more, (Z,)."""
+        x_Z, y_Z = self.variances_px2()
+        return np.asarray(2 * np.pi * np.sqrt((x_Z + extra) * (y_Z + extra)))
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,10 @@ class KnownShape:
         patch_NPP = psf.patches(x_N, y_N, z_N).numpy()
         tables = {scale_px: _pixels_above(patch_NPP, scale_px, n) for scale_px in SCALES_PX}
         return cls((low, high), tables, as_peaked_px(patch_NPP).reshape(n, -1).mean(axis=1))
+
+    def parts(self) -> list[KnownShape]:
+        """All of the depths, and their middle: where a fit may begin."""
+        return [replace(self, low=low, high=high) for low, high in _PARTS[: len(self.width_Z)]]
 
     @property
     def seen_nm(self) -> tuple[float, float]:

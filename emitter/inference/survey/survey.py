@@ -5,6 +5,7 @@ Shape suffixes: T frames, H rows, W columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,7 @@ from emitter.inference.survey.background import background_map, background_range
 from emitter.inference.survey.blinking import covariances, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled
-from emitter.inference.survey.shot_noise import Priors, fit_priors, kernel_power, smoothed
+from emitter.inference.survey.shot_noise import FREE_SHAPES, Priors, fit_priors, kernel_power, smoothed
 from emitter.inference.survey.spot_shape import FreeShape, KnownShape
 from emitter.inference.survey.spots import Spots, find_spots
 from emitter.simulation.camera import Camera
@@ -77,23 +78,26 @@ def survey(sampled: Sampled, camera: Camera, known: KnownShape | None = None) ->
     map_HW = background_map(frames)
     flat_THW = frames - map_HW
     excess = camera.excess_noise / camera.quantum_efficiency
+    camera_noise = (excess, camera.em_gain is not None)
     noise = max(transfer.background_variance, MIN_NOISE_VARIANCE)
     level = float(np.quantile(smoothed(flat_THW, _SCALE_PX), 0.1)) + np.sqrt(noise * kernel_power(_SCALE_PX))
     covariance_K = covariances(smoothed(flat_THW, _SCALE_PX), runs)
     # noise of the darkest pixels, without that of the light in them
     noise = max(noise - excess * max(transfer.background - level, 0.0), 0.3 * noise)
     lifetime: float | None = None
+    shapes: Sequence[FreeShape | KnownShape] = FREE_SHAPES
     for _ in range(2):  # background and lifetime lean on each other
         light = max(float(flat_THW.mean()) - level, 0.0)
         lifetime = lifetime_of(covariance_K, (noise + excess * light) * kernel_power(_SCALE_PX))
         focus = find_spots(flat_THW, level, noise, excess).focus_px
-        priors = fit_priors(flat_THW, excess, camera.em_gain is not None, noise, lifetime, focus_px=focus)
+        priors = fit_priors(flat_THW, *camera_noise, noise, lifetime, shapes, focus)
+        shapes = (priors.shape,)
         if abs(priors.background - level) < 0.1 * np.sqrt(noise):
             break
         level = priors.background
     free, fits = priors, None
     if known is not None:
-        with_known = fit_priors(flat_THW, excess, camera.em_gain is not None, noise, lifetime, known)
+        with_known = fit_priors(flat_THW, *camera_noise, noise, lifetime, known.parts())
         fits = with_known.misfit < _WORSE * free.misfit + _A_LITTLE * (1 + (lifetime or 0.0))
         priors = with_known if fits else free
     spots = find_spots(flat_THW, priors.background, priors.noise_variance, excess)
