@@ -25,7 +25,7 @@ from emitter.core.table import EmitterTable
 log = logging.getLogger(__name__)
 
 AXES = ("x_nm", "y_nm", "z_nm")
-_MIN_ROWS = 100
+_MIN_ROWS, _ENOUGH_ROWS = 100, 1000
 _ROWS_PER_BIN, _MIN_BINS, _MAX_BINS = 30, 4, 500
 _KERNEL = 2.0  # width in standard deviations of a localization: √2 for a pair's error, and the structure's
 _LATERAL_LEVELS = (3.0, 1.0)  # kernels one after the other, in widths of the last: the first reach farther
@@ -102,6 +102,11 @@ def estimate_drift(table: EmitterTable, settings: DriftSettings, report: Report 
         raise EmitterError(
             f"{len(table)} localizations in {n_frames} frames do not show drift: give {_MIN_ROWS} or more, of "
             f"{_MIN_BINS} frames or more"
+        )
+    if len(table) < _ENOUGH_ROWS:
+        log.warning(
+            "%d localizations are few: a drift that they show may be chance; compare the images before and after",
+            len(table),
         )
     estimate = _Estimate(table, n_frames, settings)
     axial = settings.axial and _has_z(table)

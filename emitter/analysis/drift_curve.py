@@ -75,7 +75,7 @@ def best_curve(pairs: Pairs, start_KA: np.ndarray, report: Report, jumps: bool =
         jumps: whether sudden steps are looked for, too.
     """
     search = _Search(pairs, start_KA)
-    penalty = search.smooth(report)
+    penalty = search.smooth(report) if search.unit > 0 else None  # 0: no pair is near
     if penalty is None:
         return None
     if jumps and penalty.length < _STEADY:

@@ -5,6 +5,7 @@ Nieuwenhuizen et al., Nature Methods 10, 557 (2013). Shape suffixes: S pixels of
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from emitter.analysis.field import in_field
 from emitter.core.errors import EmitterError, require
 from emitter.core.progress import Report, untold
 from emitter.core.table import EmitterTable
+
+log = logging.getLogger(__name__)
 
 THRESHOLD = 1 / 7
 _MAX_SIDE_PX = 4096
@@ -64,7 +67,10 @@ def frc(
     require(pixel_nm > 0 and splits >= 1, f"pixel_nm is {pixel_nm} and splits {splits}: give numbers above 0")
     if len(table) < 100 or np.ptp(table.frame) == 0:
         raise EmitterError("FRC needs 100 localizations or more, of several frames: give a longer table")
-    table = table.select(in_field(np.column_stack((table.x_nm, table.y_nm))))
+    inside_N = in_field(np.column_stack((table.x_nm, table.y_nm)))
+    if not inside_N.all():
+        log.info("FRC leaves out %d localizations that lie far off the others", np.count_nonzero(~inside_N))
+    table = table.select(inside_N)
     extent_nm = max(np.ptp(table.x_nm), np.ptp(table.y_nm))
     if extent_nm < 20 * pixel_nm:
         raise EmitterError(f"all localizations lie within {extent_nm:.0f} nm: give a smaller pixel_nm")

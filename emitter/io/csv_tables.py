@@ -60,6 +60,7 @@ _LAYOUTS = (
             "precision_y_nm": ("precision_y_nm", *_UNCERTAINTY),
             "precision_z_nm": ("uncertainty_z [nm]",),
             "precision_photons": ("precision_photons",),
+            "n_frames": ("detections",),
         },
     ),
     _Layout(
@@ -179,6 +180,10 @@ def _read_numbers(
     except pa.ArrowInvalid:  # rows of unequal width, or a cell that is no number, or no row at all
         cells = _read_uneven(path, names, separator, wanted)  # slower, says which, and takes all at once
         yield {name: column[n_rows:] for name, column in cells.items()}
+    except OSError as error:
+        raise EmitterError(
+            f"table {path} cannot be read ({' '.join(str(error).split())}): check the file"
+        ) from error
 
 
 def _read_even(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # None: HDF5 does not say which
 
 
 @contextmanager
@@ -42,7 +45,8 @@ def writable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
-        raise EmitterError(f"{path} cannot be written ({reason}): make room on its disk") from error
+        way_out = "make room on its disk" if error.errno in _FULL else "check its disk and your rights there"
+        raise EmitterError(f"{path} cannot be written ({reason}): {way_out}") from error
 
 
 def require_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -53,7 +53,7 @@ def _parts(path: Path) -> Iterator[EmitterTable]:
                 }
                 yield checked_table(path, "a Parquet table", 0, columns, n_rows)
                 n_rows += part.num_rows
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise EmitterError(f"table {path} cannot be read ({reason}): copy or write it again") from error
 

@@ -128,7 +128,8 @@ def write(path: Path, parts: Parts, acquisition: Acquisition) -> None:
         _ASSUMED: [name for name, column in columns.items() if 0 < n_rows == column.n_unknown],
     }
     kind = np.dtype([(name, np.uint32 if name == "frame" else np.float32) for name in columns])
-    with created(path, n_rows * kind.itemsize) as file, replacing(path.with_suffix(".yaml")) as metadata_file:
+    # the table gets its name before the .yaml, which alone would be taken for another file's
+    with replacing(path.with_suffix(".yaml")) as metadata_file, created(path, n_rows * kind.itemsize) as file:
         metadata_file.write_text(yaml.safe_dump(information, sort_keys=False), encoding="utf-8")
         locs = file.create_dataset("locs", (n_rows,), kind)
         start = 0

@@ -6,6 +6,7 @@ converted in its own file. A file is read by its content, whatever its name, and
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ __all__ = [
     "write_table",
 ]
 
+log = logging.getLogger(__name__)
+
 FormatName = Literal["thunderstorm", "emitter", "picasso", "decode", "smlm", "parquet"]
 Read = Callable[[Path, PixelSize | None], tuple[Parts, Acquisition]]
 Write = Callable[[Path, Parts, Acquisition], None]
@@ -42,19 +45,21 @@ Write = Callable[[Path, Parts, Acquisition], None]
 
 @dataclass(frozen=True)
 class Format:
-    """A format that is written: its ending, its writer, and what can be checked of a path before there is a table."""
+    """A format that is written: its ending, its writer, what can be checked of a path before there is a table, and the
+    columns that it has no place for."""
 
     suffix: str
     write: Write
     check: Callable[[Path], None] = lambda path: None
+    lacks: tuple[str, ...] = ()
 
 
 FORMATS = {
     "emitter": Format(".csv", write_emitter_csv),
     "thunderstorm": Format(".csv", write_thunderstorm),
-    "picasso": Format(".hdf5", picasso.write, picasso.check_beside),
-    "decode": Format(".h5", decode_h5.write),
-    "smlm": Format(".smlm", write_smlm),
+    "picasso": Format(".hdf5", picasso.write, picasso.check_beside, lacks=("n_frames",)),
+    "decode": Format(".h5", decode_h5.write, lacks=("n_frames",)),
+    "smlm": Format(".smlm", write_smlm, lacks=("n_frames",)),
     "parquet": Format(".parquet", write_parquet),
 }
 # By content, in this order; what is none of them is read as text.
@@ -132,6 +137,9 @@ def write_parts(
     path = Path(path)
     name = format or format_of(path, csv="emitter")
     require(name in FORMATS, f"format is '{name}': choose one of {', '.join(FORMATS)}")
+    for column in FORMATS[name].lacks:
+        if column in parts.survey.known and parts.survey.n_rows:
+            log.warning("%s has no place for the column %s, which is left out", path, column)
     with writable(path):
         FORMATS[name].write(path, parts, acquisition or Acquisition())
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
+from emitter.core.errors import EmitterError
 from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 from emitter.io.files import open_alone
 from emitter.io.journal import Written
@@ -39,6 +40,8 @@ def file_columns(ours: Mapping[str, np.ndarray], first_id: int = 1) -> dict[str,
         columns["uncertainty_xy [nm]"] = np.sqrt((x_nm**2 + y_nm**2) / 2)
     if "precision_z_nm" in ours:
         columns["uncertainty_z [nm]"] = ours["precision_z_nm"]
+    if "n_frames" in ours:
+        columns["detections"] = ours["n_frames"]  # as after ThunderSTORM's own merging
     extra = ("probability", "precision_x_nm", "precision_y_nm", "precision_photons")
     return columns | {name: ours[name] for name in extra if name in ours}
 
@@ -62,7 +65,10 @@ def _cells(column: np.ndarray) -> pa.Array:
     if column.dtype.kind == "i":
         return pa.array(column)
     finite = np.isfinite(column)
-    cells = pa.array(column, mask=~finite).cast(_CELL).cast(pa.string())
+    try:
+        cells = pa.array(column, mask=~finite).cast(_CELL).cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise EmitterError(f"a number beyond 1e33 ({error}) is none of a table: filter it out") from error
     if finite.all():
         return cells
     words = np.where(np.isnan(column), "NaN", np.where(column > 0, "inf", "-inf"))

@@ -123,6 +123,19 @@ def test_a_table_without_structure_is_left_as_it_is(caplog: pytest.LogCaptureFix
     assert "no drift in x and y shows beyond its error" in caplog.text
 
 
+def test_rows_that_are_nowhere_near_each_other_show_none(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    x_nm, y_nm = rng.uniform(0, 50_000, (2, 150))
+    drift = estimate_drift(
+        EmitterTable.of(rng.integers(0, 10_000, 150), x_nm=x_nm, y_nm=y_nm), DriftSettings()
+    )
+    assert (
+        not drift.nm_FA.any()
+        and "left as it is" in caplog.text
+        and "150 localizations are few" in caplog.text
+    )
+
+
 def test_the_same_seed_gives_the_same_drift() -> None:
     table = sites(n=1000, drift_nm_F3=curve(), three_d=False)
     one, two = (estimate_drift(table, DriftSettings(seed=3)) for _ in range(2))

@@ -6,15 +6,18 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from emitter.core.errors import EmitterError
 from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io import csv_tables
-from emitter.io.tables import read_parts, read_table, write_table
+from emitter.io.acquisition import Acquisition
+from emitter.io.tables import read_parts, read_table, write_parts, write_table
 from emitter.io.thunderstorm import TableWriter, write_rows
 
 
@@ -261,6 +264,44 @@ def test_columns_that_are_not_ours_may_hold_words(tmp_path: Path, surplus: str) 
     (tmp_path / "table.csv").write_text(f"label,frame,x_nm,y_nm\nactin,0,1,2{surplus}\ntubulin,1,3,4\n")
     table = read_table(tmp_path / "table.csv")
     assert (table.frame.tolist(), table.x_nm.tolist(), table.y_nm.tolist()) == ([0, 1], [1, 3], [2, 4])
+
+
+@pytest.mark.parametrize("ending", [".hdf5", ".h5", ".smlm"])
+def test_a_column_that_a_format_has_no_place_for_is_told(
+    tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    linked = EmitterTable.of([0, 3], x_nm=[100.0, 200.0], y_nm=[100.0, 300.0], n_frames=[2, 5])
+    write_table(tmp_path / f"a{ending}", linked, None, Acquisition(PixelSize.of(100.0), (9, 9), 4))
+    assert "no place for the column n_frames" in caplog.text
+
+
+def test_thunderstorm_keeps_how_many_frames_were_merged(tmp_path: Path) -> None:
+    linked = EmitterTable.of([0, 3], x_nm=[100.0, 200.0], y_nm=[100.0, 300.0], n_frames=[2, 5])
+    write_table(tmp_path / "a.csv", linked, "thunderstorm")
+    assert '"detections"' in (tmp_path / "a.csv").read_text()
+    assert read_table(tmp_path / "a.csv").columns()["n_frames"].tolist() == [2, 5]
+
+
+def test_numbers_that_are_none_of_a_table_are_told(tmp_path: Path) -> None:
+    table = EmitterTable.of([0], x_nm=[1e36], y_nm=[0.0])
+    with pytest.raises(EmitterError, match="beyond 1e33"):
+        write_table(tmp_path / "a.csv", table, "thunderstorm")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_column_that_is_there_twice_is_told(tmp_path: Path) -> None:
+    columns = [pa.array([0]), pa.array([1.0]), pa.array([2.0]), pa.array([3.0])]
+    parquet.write_table(pa.table(columns, names=["frame", "x_nm", "x_nm", "y_nm"]), tmp_path / "a.parquet")
+    with pytest.raises(EmitterError, match="cannot be read"):
+        read_table(tmp_path / "a.parquet")
+
+
+def test_a_table_that_vanishes_while_it_is_read_is_told_as_such(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.csv", EmitterTable.of([0], x_nm=[1.0], y_nm=[0.0]))
+    parts, _ = read_parts(tmp_path / "a.csv")
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(EmitterError, match=r"table .*a.csv cannot be read"):
+        write_parts(tmp_path / "b.parquet", parts)
 
 
 def test_missing_table(tmp_path: Path) -> None:
