@@ -62,8 +62,8 @@ def test_part_of_the_depths_is_what_a_psf_of_these_depths_shows() -> None:
     assert part.seen_nm == pytest.approx((-250.0, 100.0))
     alone = KnownShape.of(psf, (-250.0, 100.0))
     assert part.width_px == pytest.approx(alone.width_px, rel=0.01)
-    assert at_shares(part.pixels_above(2.0), LOG_SHARES) == pytest.approx(
-        at_shares(alone.pixels_above(2.0), LOG_SHARES), rel=0.03, abs=0.5
+    assert at_shares(part.pixels_above(SCALES_PX[1]), LOG_SHARES) == pytest.approx(
+        at_shares(alone.pixels_above(SCALES_PX[1]), LOG_SHARES), rel=0.03, abs=0.5
     )
 
 
