@@ -1,5 +1,7 @@
 """The interface of every backbone, and the blocks that they share.
 
+What a convolution has just written is changed in place: beside the convolutions, a processor mostly passes over memory.
+
 Shape suffixes: B images, T frames of an image, C channels, H rows, W columns.
 """
 
@@ -63,7 +65,8 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return x_BCHW + self.second(F.relu(self.first(F.relu(x_BCHW))))
+        change: Tensor = self.second(self.first(F.relu(x_BCHW)).relu_())
+        return change.add_(x_BCHW)
 
 
 def upsample(x_BCHW: Tensor) -> Tensor:

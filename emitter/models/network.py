@@ -44,7 +44,7 @@ class Head(nn.Module):
             self.out.bias[ch.P] = math.log(emitters_per_cell / (1 - emitters_per_cell))  # type: ignore[index]
 
     def forward(self, estimate_BCHW: Tensor) -> Tensor:
-        hidden = F.relu(self.hidden(estimate_BCHW))
+        hidden = self.hidden(estimate_BCHW).relu_()
         with torch.autocast(hidden.device.type, enabled=False):
             return self.out(hidden.float())
 
@@ -122,9 +122,9 @@ class EmitterNetwork(nn.Module):
     def forward_movie(self, frames_FHW: Tensor, window_BT: Tensor) -> list[Tensor]:
         """The same for windows of a movie, (B, T) indices into F frames: a frame's features are computed once."""
         levels = self.backbone.features(self._prepare(frames_FHW))
-        in_window = window_BT.T.flatten()
+        columns_T = [_span(column_B) for column_B in window_BT.T]
         estimates = self.backbone.estimates(
-            [stack_frames(level[in_window], self.n_frames, len(window_BT)) for level in levels]
+            [torch.cat([level[column] for column in columns_T], dim=1) for level in levels]
         )
         return self.read(estimates, *frames_FHW.shape[-2:])
 
@@ -134,3 +134,9 @@ class EmitterNetwork(nn.Module):
         x = (frames_NHW - self.input_scaling.offset) / self.input_scaling.scale
         below, right = -height % self.stride, -width % self.stride
         return F.pad(x[:, None], (0, right, 0, below), mode="replicate")[:, 0] if below or right else x
+
+
+def _span(place_B: Tensor) -> slice | Tensor:
+    """The same places as a slice where they are consecutive: its features need no copy."""
+    first = int(place_B[0])
+    return slice(first, first + len(place_B)) if bool((place_B.diff() == 1).all()) else place_B

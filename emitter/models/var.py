@@ -35,9 +35,9 @@ class Stem(nn.Module):
 
     def forward(self, frames_NHW: Tensor) -> list[Tensor]:
         x = frames_NHW[:, None].contiguous(memory_format=torch.channels_last)
-        levels = [F.relu(self.mix(F.relu(self.entry(x))))]
+        levels = [self.mix(self.entry(x).relu_()).relu_()]
         for down, block in zip(self.down, self.blocks, strict=True):
-            levels.append(F.relu(block(down(levels[-1]))))
+            levels.append(block(down(levels[-1])).relu_())
         return levels
 
 
@@ -76,9 +76,9 @@ class Scale(nn.Module):
             seen.append(self.image(image_BCHW))
         if self.estimate is not None and estimate_BCHW is not None:
             seen.append(self.estimate(estimate_BCHW))
-        x: Tensor = seen[0] if len(seen) == 1 else seen[0] + seen[1]
+        x: Tensor = seen[0] if len(seen) == 1 else seen[0].add_(seen[1])
         if self.level is not None:
-            x = x + self.level.to(x.dtype)
+            x = x.add_(self.level.to(x.dtype))
         x = self.norm(x)
         if self.attention is not None:
             x = self.attention(x, coarser_BCHW)
@@ -94,7 +94,7 @@ class Phi(nn.Module):
         self.conv = conv3x3(channels, channels)
 
     def forward(self, h_BCHW: Tensor) -> Tensor:
-        return 0.5 * h_BCHW + 0.5 * self.conv(h_BCHW)
+        return torch.lerp(h_BCHW, self.conv(h_BCHW), 0.5)
 
 
 class VarBackbone(Backbone):
