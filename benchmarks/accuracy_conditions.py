@@ -67,6 +67,12 @@ _ALONE = ("+simulation.density_per_um2=[0.05,0.05]", "+simulation.flux.distribut
 # photons a frame at 5/25/50/75/95 %: 350/1,883/4,185/7,021/10,619; the truth of MT0 has 398/1,851/4,081/7,155/10,106
 _MT0_PHOTONS = ("simulation.flux.mean=7000", "simulation.flux.std=3000")
 
+# emitters alone and without temporal neighbours, for RMSE/CRLB, which precision.py prints by photons and depth
+_TRAINED_ALONE = (
+    *("experiment=quickstart", "simulation.n_frames=1", "simulation.lifetime_frames=null"),
+    *("simulation.flux.distribution=uniform", "simulation.density_per_um2=[0.3,2]"),
+)
+
 CONDITIONS = {
     one.name: one
     for one in (
@@ -79,6 +85,9 @@ CONDITIONS = {
                 *ladder(LADDER),
                 Scene("alone", ("protocol=plain", "samples=1500", _64, *_ALONE)),  # no temporal neighbours
             ),
+        ),
+        Conditions(
+            "alone", _TRAINED_ALONE, (Scene("alone", ("protocol=plain", "samples=2500", _64, *_ALONE)),)
         ),
         Conditions(
             "challenge_as",
