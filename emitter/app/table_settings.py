@@ -10,7 +10,8 @@ from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import require_apart
-from emitter.io.tables import format_of, read_table_of
+from emitter.io.parts import Parts
+from emitter.io.tables import format_of, read_parts, read_table_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,21 @@ class TableSettings:
             EmitterError: it cannot be read, or has no rows.
         """
         table, acquisition = read_table_of(self.localizations, self.pixel_size)
-        if not len(table):
-            raise EmitterError(f"table {self.localizations} has no rows: give one with localizations")
+        self.require_rows(len(table))
         return table, acquisition
+
+    def read_parts(self) -> tuple[Parts, Acquisition]:
+        """As ``read``, for tables that need not fit into memory; whether there are rows is for who reads them to ask.
+
+        Raises:
+            EmitterError: it cannot be read.
+        """
+        return read_parts(self.localizations, self.pixel_size)
+
+    def require_rows(self, n_rows: int) -> None:
+        """Raise ``EmitterError`` for a table without rows."""
+        if not n_rows:
+            raise EmitterError(f"table {self.localizations} has no rows: give one with localizations")
 
 
 @dataclass(frozen=True, kw_only=True)
