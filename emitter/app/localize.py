@@ -49,7 +49,8 @@ def run(settings: Settings) -> dict[str, Any]:
     for one in outputs:
         for path in (one.output, *_beside(one).values()):
             prepare_output(path)
-    require_apart((one.output for one in outputs), _files(settings.movie))
+    written = (path for one in outputs for path in (one.output, *_beside(one).values()))
+    require_apart(written, _files(settings.movie))
     if not settings.each and settings.follow_s is None:
         settings.open().close()  # what cannot be read is said before the work begins
     bundle = load_bundle(settings.checkpoint)

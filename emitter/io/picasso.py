@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import yaml
 
-from emitter.core.errors import EmitterError
+from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
@@ -99,6 +99,9 @@ def check(path: Path, acquisition: Acquisition) -> None:
     Raises:
         EmitterError: no pixel size, pixels that are not square, or a ``.yaml`` of another file.
     """
+    require(
+        path.suffix != ".yaml", f"output is '{path}', where Picasso's metadata goes: give it the ending .hdf5"
+    )
     _square_pixel_nm(path, acquisition)
     beside = path.with_suffix(".yaml")
     if beside.exists() and not path.exists():

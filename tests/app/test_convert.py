@@ -67,6 +67,13 @@ def test_no_movie_is_invented_for_a_table_without_emitters(tmp_path: Path, given
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
+def test_picassos_table_and_its_metadata_have_names_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("frame,x_nm,y_nm\n1,200,300\n")
+    with pytest.raises(EmitterError, match=r"where Picasso's metadata goes: give it the ending .hdf5"):
+        run(Settings(tmp_path / "a.csv", tmp_path / "b.yaml", format="picasso", pixel_size_nm=100.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
 @pytest.mark.parametrize("name", ["b.hdf5", "b.h5"])
 def test_what_the_format_lacks_is_told_before_the_table_is_gone_through(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

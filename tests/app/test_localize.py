@@ -154,6 +154,11 @@ def test_a_file_in_the_tables_way_is_said_before_the_work(tmp_path: Path, marker
     assert files(tmp_path) == ["movie.tif", "movie.yaml"]
 
 
+def test_the_table_and_the_image_have_names_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="which is the image's name: give another ending"):
+        settings(tmp_path, output=tmp_path / "locs.png", format="emitter")
+
+
 def test_pixels_that_the_format_cannot_have_are_said_before_the_work(
     tmp_path: Path, marker: Marker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
