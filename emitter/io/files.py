@@ -108,6 +108,7 @@ def prepare_output(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+        _remove_left_behind(path)  # the disk may be full of it
     except OSError as error:
         raise EmitterError(
             f"output folder {path.parent} cannot be written ({error.strerror}): choose another with output="
