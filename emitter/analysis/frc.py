@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 THRESHOLD = 1 / 7
 _MAX_SIDE_PX = 4096
-_BLOCKS = 100  # of successive frames: a blink then lies in one half, not in both
+# Of successive frames, as in the authors' own program (its function postofrc): a blink then lies in one half, not in
+# both, unless it lasts for much of a block.
+_BLOCKS = 50
 _SMOOTH = 5  # rings
 
 

@@ -70,12 +70,12 @@ def run(settings: Settings) -> None:
     """
     assert settings.beads is not None
     output = prepare_output(Path(settings.output))
+    figure = prepare_output(output.with_suffix(".png"))
     pixel_size = settings.calibration().pixel_size
     with open_movie(settings.beads) as movie:
         stack_ZHW = movie.read(0, len(movie))
     truth = _read_truth(Path(settings.truth), pixel_size, len(stack_ZHW)) if settings.truth else None
     calibration = calibrate(stack_ZHW, settings.calibration(truth))
-    figure = output.with_suffix(".png")
     with replacing(figure) as temporary:
         plot_calibration(calibration, temporary)
     save_psf(output, calibration.psf, calibration.info)

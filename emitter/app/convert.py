@@ -10,7 +10,7 @@ from typing import Any
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import prepare_output, require_apart
-from emitter.io.tables import FormatName, format_of, read_parts, write_parts
+from emitter.io.tables import FormatName, check_output, format_of, read_parts, write_parts
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,10 @@ def run(settings: Settings) -> dict[str, Any]:
     output = prepare_output(settings.output)
     given = settings.acquisition()
     parts, of_file = read_parts(settings.table, given.pixel_size)
+    acquisition = given.filled_from(of_file)
+    check_output(output, settings.format_name(), acquisition)  # the table may be long
     n_emitters = parts.survey.n_rows
     log.info("%d emitters in %s", n_emitters, settings.table)
-    write_parts(output, parts, settings.format_name(), given.filled_from(of_file))
+    write_parts(output, parts, settings.format_name(), acquisition)
     log.info("wrote %s", output)
     return {"output": output, "n_emitters": n_emitters}

@@ -22,7 +22,7 @@ from emitter.io.files import prepare_output, replacing, require_apart
 from emitter.io.journal import Finished
 from emitter.io.movie import Movie
 from emitter.io.movies import movies_of
-from emitter.io.tables import FORMATS, read_parts
+from emitter.io.tables import FORMATS, check_output, read_parts
 from emitter.plots.superres import SuperResImage
 
 __all__ = ["Settings", "run"]
@@ -47,12 +47,15 @@ def run(settings: Settings) -> dict[str, Any]:
     """
     outputs = _outputs(settings)
     for one in outputs:
-        prepare_output(one.output)
-        FORMATS[one.format_name()].check(one.output)
-    require_apart((one.output for one in outputs), _files(settings.movie))
+        for path in (one.output, *_beside(one).values()):
+            prepare_output(path)
+    written = (path for one in outputs for path in (one.output, *_beside(one).values()))
+    require_apart(written, _files(settings.movie))
     if not settings.each and settings.follow_s is None:
         settings.open().close()  # what cannot be read is said before the work begins
     bundle = load_bundle(settings.checkpoint)
+    for one in outputs:
+        check_output(one.output, one.format_name(), Acquisition(bundle.pixel_size))
     if settings.uncertainty:
         bundle = with_correction(bundle, settings.compute().device)
     localizer = build_localizer(bundle, settings)
@@ -75,6 +78,13 @@ def _outputs(settings: Settings) -> list[Settings]:
     if len({one.output for one in one_by_one}) < len(one_by_one):
         raise EmitterError("two of the movies have the same name: localize them into folders of their own")
     return one_by_one
+
+
+def _beside(settings: Settings) -> dict[str, Path]:
+    """What is written with the table: ``image`` and ``report``, as far as they are wanted."""
+    output = settings.output
+    image = {} if settings.superres_nm is None else {"image": output.with_suffix(".png")}
+    return image | ({"report": output.with_name(f"{output.stem}_report.html")} if settings.report else {})
 
 
 def _files(movie: str | Sequence[str]) -> list[Path]:
@@ -137,9 +147,9 @@ def _localize_movie(
         places = work.places
         log.info("%d emitters in %d frames, %.3g frames/s", n_emitters, len(places), frames_per_second)
         log.info("wrote %s", output)
-        image_path = None if image is None else _save(image, output.with_suffix(".png"))
+        image_path = None if image is None else _save(image, _beside(settings)["image"])
         if settings.report:
-            page = output.with_name(f"{output.stem}_report.html")
+            page = _beside(settings)["report"]
             title = f"Localizations of {_short(movie.name)}"
             looked_at = movie, places, used(bundle, settings), title, settings.region
             log.info("wrote %s", report_of(page, read_parts(output)[0], image_path, *looked_at))

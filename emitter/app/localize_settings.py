@@ -85,6 +85,10 @@ class Settings:
     def _check_output(self) -> None:
         if not self.each:
             self.format_name()
+            require(
+                self.output.suffix != ".png" or self.superres_nm is None,
+                f"output is '{self.output}', which is the image's name: give another ending, or superres_nm=null",
+            )
             return
         require(
             self.output.suffix not in {known.suffix for known in FORMATS.values()},

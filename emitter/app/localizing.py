@@ -98,9 +98,10 @@ class Target:
             EmitterError: when that was another job.
         """
         journal = self.journal
-        if self.on_the_way and journal.path.is_file() and self.output.is_file():
-            self.output.rename(journal.partial)  # an earlier life came to its last step
-        before = journal.read()
+        at_last_step = self.on_the_way and not journal.partial.is_file()  # if an earlier life came so far
+        before = journal.read(self.output if at_last_step else journal.partial)
+        if at_last_step and before.n_bytes:
+            self.output.rename(journal.partial)
         if not before.n_bytes:  # what a job that came to its end may have left must not outlive its table
             journal.remove()
         writer = TableWriter(self.output, self.with_z, self.with_precision, before)

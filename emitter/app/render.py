@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from emitter.app.drawn_rows import DrawnRows, Region, Seen
 from emitter.app.progress import progress
 from emitter.app.table_settings import TableSettings
 from emitter.core.errors import EmitterError, require
-from emitter.core.progress import Report, part
 from emitter.core.table import EmitterTable
 from emitter.io.files import prepare_output, replacing
 from emitter.io.imagej import write_imagej
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 _ENDINGS = (".png", ".tif", ".tiff")
 _MAX_TIFF_PIXELS = 256_000_000  # 1 GB
 _MIN_NM = 0.001  # of pixels and slices: what is smaller is no length that anyone means
-_BLOCK = 50_000  # localizations between two moves of the progress bar
-Region = tuple[float, float, float, float]  # x0, y0, x1, y1 in nm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,72 +80,73 @@ class Settings(TableSettings):
 def run(settings: Settings) -> np.ndarray:
     """Write the image; the localizations per pixel are returned, (H, W), or of a stack over z (Z, H, W), float32.
 
+    The table is read twice, a part in memory at a time: for its extent, and to draw it.
+
     Raises:
         EmitterError: a table that cannot be read, without rows in the region or, for Gaussians, without precision; a
             TIFF that would not fit in the memory; or an output that cannot be written.
     """
     path = prepare_output(settings.output)
-    table, _ = settings.read()
-    region_nm = settings.region_nm or _bounds(table, settings.pixel_nm)
-    inside = _inside(table, region_nm)
-    if not len(inside):
+    rows = DrawnRows(settings.read_parts()[0], settings.region_nm, settings.sigma_nm)
+    with progress("looking through the table"):
+        seen = rows.seen()
+    settings.require_rows(seen.n_rows)
+    region_nm = settings.region_nm or seen.bounds(settings.pixel_nm)
+    if not seen.n_inside:
         raise EmitterError(
-            f"no localization lies in region_nm {list(region_nm)}: x is from {_range(table.x_nm)}, "
-            f"y from {_range(table.y_nm)}"
+            f"no localization lies in region_nm {list(region_nm)}: x is from {seen.x_nm}, y from {seen.y_nm}"
         )
-    if settings.sigma_nm is not None:
-        width = np.full(len(inside), settings.sigma_nm)
-        inside = inside.with_columns(precision_x_nm=width, precision_y_nm=width)
     write = _write_png if path.suffix.lower() == ".png" else _write_tiff
-    counts, pixel_nm = write(path, inside, region_nm, settings)
+    counts, pixel_nm = write(path, rows, seen, region_nm, settings)
     log.info(
         "%d of %d localizations, x from %g to %g, y from %g to %g nm, pixels of %.4g nm",
-        *(len(inside), len(table), region_nm[0], region_nm[2], region_nm[1], region_nm[3], pixel_nm),
+        *(seen.n_inside, seen.n_rows, region_nm[0], region_nm[2], region_nm[1], region_nm[3], pixel_nm),
     )
     log.info("wrote %s", path)
     return counts
 
 
 def _write_png(
-    path: Path, table: EmitterTable, region_nm: Region, settings: Settings
+    path: Path, rows: DrawnRows, seen: Seen, region_nm: Region, settings: Settings
 ) -> tuple[np.ndarray, float]:
     """Localizations per pixel, and the pixel in nm."""
-    z_range_nm = (settings.z_range_nm or _z_range(table)) if settings.z_colour else None
+    z_range_nm = (settings.z_range_nm or seen.z_range_nm()) if settings.z_colour else None
     if z_range_nm is not None:
-        _require_z(table, "give z_colour=false")
+        seen.require_z("give z_colour=false")
     image = SuperResImage(_field(region_nm), settings.pixel_nm, z_range_nm, settings.style, region_nm[:2])
-    with progress("render") as report:
-        _add(image, table, report)
+    for block in _told(rows, seen):
+        image.add(block)
     with replacing(path) as temporary:
         image.save(temporary)
     return image.counts(), image.pixel_nm
 
 
 def _write_tiff(
-    path: Path, table: EmitterTable, region_nm: Region, settings: Settings
+    path: Path, rows: DrawnRows, seen: Seen, region_nm: Region, settings: Settings
 ) -> tuple[np.ndarray, float]:
     """Localizations per pixel, and the pixel in nm."""
     pixel_nm, step_nm, field_nm = settings.pixel_nm, settings.z_step_nm, _field(region_nm)
     low_nm, n_slices = 0.0, 1
     if step_nm is not None:
-        _require_z(table, "give z_step_nm=null")
-        low_nm, n_slices = _levels(table, step_nm, settings.z_range_nm)
-    width, height = (math.ceil(side / pixel_nm - 1e-9) for side in field_nm)
+        seen.require_z("give z_step_nm=null")
+        low_nm, n_slices = _levels(seen, step_nm, settings.z_range_nm)
+    width, height = (max(1, math.ceil(side / pixel_nm - 1e-9)) for side in field_nm)
     pixels = n_slices * height * width
     if pixels > _MAX_TIFF_PIXELS:
         raise EmitterError(
             f"the image would have {pixels / 1e6:.0f} million pixels, more than {_MAX_TIFF_PIXELS / 1e6:.0f}: give a "
             "larger pixel_nm or z_step_nm, or a part of it, region_nm=[x0,y0,x1,y1]"
         )
-    slices = [table] if step_nm is None else _slices(table, low_nm, step_nm, n_slices)
-    counts_ZHW = np.empty((n_slices, height, width), np.float32)
-    with progress("render") as report:
-        for number, rows in enumerate(slices):
-            image = SuperResImage(
-                field_nm, pixel_nm, None, settings.style, region_nm[:2], max_side_px=max(width, height)
-            )
-            _add(image, rows, part(report, number, n_slices))
-            counts_ZHW[number] = image.counts()
+    counts_ZHW = np.zeros((n_slices, height, width), np.float32)
+    images = [
+        SuperResImage(field_nm, pixel_nm, None, settings.style, region_nm[:2], into_HW=counts_HW)
+        for counts_HW in counts_ZHW
+    ]
+    for block in _told(rows, seen):
+        slices = [block] if step_nm is None else _slices(block, low_nm, step_nm, n_slices)
+        for image, in_slice in zip(images, slices, strict=True):
+            if len(in_slice):
+                image.add(in_slice)
     if step_nm is None:
         write_imagej(path, counts_ZHW[0], (pixel_nm, pixel_nm), region_nm[:2])
         return counts_ZHW[0], pixel_nm
@@ -155,15 +155,19 @@ def _write_tiff(
     return counts_ZHW, pixel_nm
 
 
-def _add(image: SuperResImage, table: EmitterTable, report: Report) -> None:
-    for start in range(0, len(table), _BLOCK):
-        image.add(table.select(np.arange(start, min(start + _BLOCK, len(table)))))
-        report(min(1.0, (start + _BLOCK) / len(table)))
+def _told(rows: DrawnRows, seen: Seen) -> Iterator[EmitterTable]:
+    """The blocks, with a progress bar."""
+    done = 0
+    with progress("render") as report:
+        for block in rows.blocks():
+            yield block
+            done += len(block)
+            report(done / seen.n_inside)
 
 
-def _levels(table: EmitterTable, step_nm: float, z_range_nm: tuple[float, float] | None) -> tuple[float, int]:
+def _levels(seen: Seen, step_nm: float, z_range_nm: tuple[float, float] | None) -> tuple[float, int]:
     """Lowest z, and the number of slices from there on."""
-    low, high = z_range_nm or (math.floor(table.z_nm.min() / step_nm) * step_nm, table.z_nm.max())
+    low, high = z_range_nm or (math.floor(seen.z_nm.low / step_nm) * step_nm, seen.z_nm.high)
     n = math.ceil((high - low) / step_nm) if z_range_nm else math.floor((high - low) / step_nm) + 1
     return low, n
 
@@ -176,36 +180,6 @@ def _slices(table: EmitterTable, low_nm: float, step_nm: float, n: int) -> list[
     return [table.select(order[a:b]) for a, b in itertools.pairwise(edges)]
 
 
-def _require_z(table: EmitterTable, otherwise: str) -> None:
-    unknown = np.count_nonzero(np.isnan(table.z_nm))
-    if unknown:
-        raise EmitterError(f"{unknown} of {len(table)} rows of the table have no z: {otherwise}")
-
-
 def _field(region_nm: Region) -> tuple[float, float]:
     """Width and height."""
     return region_nm[2] - region_nm[0], region_nm[3] - region_nm[1]
-
-
-def _bounds(table: EmitterTable, pixel_nm: float) -> Region:
-    """The smallest region of whole pixels, counted from the camera image's corner, that holds every localization."""
-    x0, y0 = (math.floor(column.min() / pixel_nm) * pixel_nm for column in (table.x_nm, table.y_nm))
-    x1, y1 = ((math.floor(column.max() / pixel_nm) + 1) * pixel_nm for column in (table.x_nm, table.y_nm))
-    return x0, y0, x1, y1
-
-
-def _inside(table: EmitterTable, region_nm: Region) -> EmitterTable:
-    x0, y0, x1, y1 = region_nm
-    return table.select((table.x_nm >= x0) & (table.x_nm < x1) & (table.y_nm >= y0) & (table.y_nm < y1))
-
-
-def _z_range(table: EmitterTable) -> tuple[float, float] | None:
-    """Lowest and highest z without the outermost hundredth, to 10 nm; None for a table without z or of one z."""
-    if np.isnan(table.z_nm).all():
-        return None
-    low, high = np.nanpercentile(table.z_nm, (0.5, 99.5))
-    return (math.floor(low / 10) * 10.0, math.ceil(high / 10) * 10.0) if high > low else None
-
-
-def _range(column: np.ndarray) -> str:
-    return f"{column.min():.0f} to {column.max():.0f} nm"

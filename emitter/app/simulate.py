@@ -51,6 +51,7 @@ class Settings:
 def run(settings: Settings) -> None:
     """Write the movie and ``NAME_truth.csv`` beside it."""
     output = prepare_output(settings.output)
+    truth_path = prepare_output(output.with_name(f"{output.stem}_truth.csv"))
     camera = Camera.build(settings.camera)
     simulation = settings.simulation
     # a camera with maps makes frames of their size, which is what a network for it takes
@@ -79,7 +80,6 @@ def run(settings: Settings) -> None:
         log.warning(
             "%.1f %% of the pixels are saturated: lower the flux, or raise camera.e_per_adu", 100 * share
         )
-    truth_path = output.with_name(f"{output.stem}_truth.csv")
     table = EmitterTable.concatenate(truth)
     write_table(truth_path, table)
     log.info("%d frames of %d×%d px in %s", settings.n_frames, height, width, output)

@@ -10,7 +10,8 @@ from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import require_apart
-from emitter.io.tables import format_of, read_table_of
+from emitter.io.parts import Parts
+from emitter.io.tables import check_output, format_of, read_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +45,23 @@ class TableSettings:
         Raises:
             EmitterError: it cannot be read, or has no rows.
         """
-        table, acquisition = read_table_of(self.localizations, self.pixel_size)
-        if not len(table):
-            raise EmitterError(f"table {self.localizations} has no rows: give one with localizations")
+        parts, acquisition = self.read_parts()
+        table = parts.table()
+        self.require_rows(len(table))
         return table, acquisition
+
+    def read_parts(self) -> tuple[Parts, Acquisition]:
+        """As ``read``, for tables that need not fit into memory; whether there are rows is for who reads them to ask.
+
+        Raises:
+            EmitterError: it cannot be read.
+        """
+        return read_parts(self.localizations, self.pixel_size)
+
+    def require_rows(self, n_rows: int) -> None:
+        """Raise ``EmitterError`` for a table without rows."""
+        if not n_rows:
+            raise EmitterError(f"table {self.localizations} has no rows: give one with localizations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +71,9 @@ class TableToTableSettings(TableSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         format_of(self.output, csv="emitter")  # an ending that is not written is told before any work
+
+    def read_parts(self) -> tuple[Parts, Acquisition]:
+        """As that of any table; a format that needs what this one does not tell is refused before any work too."""
+        parts, acquisition = super().read_parts()
+        check_output(self.output, None, acquisition)
+        return parts, acquisition

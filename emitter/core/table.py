@@ -126,8 +126,8 @@ class EmitterTable:
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: column for name, column in named.items() if column is not None}
 
-    def select(self, rows: np.ndarray) -> EmitterTable:
-        """The rows of a boolean mask, of an index array or of an order."""
+    def select(self, rows: np.ndarray | slice) -> EmitterTable:
+        """The rows of a boolean mask, of an index array, of an order or of a slice."""
         return EmitterTable(**{name: column[rows] for name, column in self.columns().items()})
 
     def with_columns(self, **columns: np.ndarray) -> EmitterTable:

@@ -82,15 +82,24 @@ def _our_columns(data: dict[str, np.ndarray], size: PixelSize, in_pixels: bool) 
     return columns | {ours: data[theirs] for ours, theirs in _SINGLE.items() if theirs in data}
 
 
+def check(path: Path, acquisition: Acquisition) -> None:
+    """Raise ``EmitterError`` where the pixel size, which a table in pixels needs, is not known."""
+    _size_to_write(path, acquisition)
+
+
+def _size_to_write(path: Path, acquisition: Acquisition) -> PixelSize:
+    if acquisition.pixel_size is None:
+        raise EmitterError(f"{path} is to be in pixels, as DECODE's tables are: give pixel_size_nm=")
+    return acquisition.pixel_size
+
+
 def write(path: Path, parts: Parts, acquisition: Acquisition) -> None:
     """Write the emitters in pixels.
 
     Raises:
         EmitterError: no pixel size.
     """
-    size = acquisition.pixel_size
-    if size is None:
-        raise EmitterError(f"{path} is to be in pixels, as DECODE's tables are: give pixel_size_nm=")
+    size = _size_to_write(path, acquisition)
     survey = parts.survey
     known = set(survey.known) if survey.n_rows else set()
     sets = _their_sets(EmitterTable.empty(), size, known)

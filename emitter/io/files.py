@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_TEMPORARY = ".tmp"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # None: HDF5 does not say which
 
 
@@ -23,15 +25,46 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # None: HDF5 does not s
 def replacing(path: Path, shared: bool = True) -> Iterator[Path]:
     """A temporary name in the same folder; what is written there becomes ``path`` when all went well.
 
-    ``shared``: other programs may be writing the same path. Otherwise what a killed one left is written over.
+    ``shared``: other programs may be writing the same path; what killed ones left on this computer is removed.
+    Otherwise what a killed one left is written over.
     """
-    writer = f".{os.getpid()}" if shared else ""
-    temporary = path.with_name(f".{path.name}{writer}.tmp")
+    if shared:
+        _remove_left_behind(path)
+    temporary = _temporary(path) if shared else path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name of this process alone, also among those of other computers that see the same folder."""
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{_TEMPORARY}")
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove the temporary files of ``path`` whose process, of this computer, is gone."""
+    begins = f".{path.name}.{platform.node()}."
+    with suppress(OSError):  # a folder that cannot be read or changed: the writing will say so
+        for other in path.parent.iterdir():
+            if other.name.startswith(begins) and other.name.endswith(_TEMPORARY):
+                pid = other.name[len(begins) : -len(_TEMPORARY)]
+                if pid.isdecimal() and not _is_alive(int(pid)):
+                    other.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is such a process, of whoever's; taken for granted on Windows, where asking would end it."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager
@@ -70,11 +103,12 @@ def prepare_output(path: Path) -> Path:
         raise EmitterError(
             f"output {path} cannot be written ({above} is a file, not a folder): choose another with output="
         )
-    probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
+    probe = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+        _remove_left_behind(path)  # the disk may be full of it
     except OSError as error:
         raise EmitterError(
             f"output folder {path.parent} cannot be written ({error.strerror}): choose another with output="

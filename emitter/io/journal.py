@@ -32,27 +32,31 @@ class Journal:
         self.path = partial.with_name(partial.name + ".json")
         self.job = job
 
-    def read(self) -> Written:
+    def read(self, table: Path | None = None) -> Written:
         """What was done before; nothing where no job was begun, or where its table lost what the journal says.
+
+        Args:
+            table: the partial table where it has another name by now.
 
         Raises:
             EmitterError: when another job was begun there.
         """
-        if not self.path.is_file() or not self.partial.is_file():
+        table = table or self.partial
+        if not self.path.is_file() or not table.is_file():
             return Written()
         try:
             kept = json.loads(self.path.read_text(encoding="utf-8"))
             job, written = kept["job"], Written(**kept["written"])
         except (ValueError, LookupError, TypeError) as error:
             raise EmitterError(
-                f"{self.path} cannot be read ({error}): remove it and {self.partial} to begin anew"
+                f"{self.path} cannot be read ({error}): remove it and {table} to begin anew"
             ) from error
         if job != self.job:
             raise EmitterError(
-                f"{self.partial} was begun with another movie, checkpoint or setting: give what it was begun with to "
+                f"{table} was begun with another movie, checkpoint or setting: give what it was begun with to "
                 f"go on, or remove it and {self.path.name} to begin anew, or give another output="
             )
-        return written if self.partial.stat().st_size >= written.n_bytes else Written()
+        return written if table.stat().st_size >= written.n_bytes else Written()
 
     def write(self, written: Written) -> None:
         """Note what is done, whole or not at all."""

@@ -85,21 +85,28 @@ class Parts:
     def blocks(self) -> Iterator[EmitterTable]:
         """The rows in blocks of ``BLOCK_ROWS``, the last of which may be shorter, with the columns of ``survey.names``:
         the same blocks however the table is parted."""
-        block: list[EmitterTable] = []
-        n_rows = 0
-        for part in self:
-            columns = part.columns()
-            start = 0
-            while start < len(part):
-                rows = slice(start, start + BLOCK_ROWS - n_rows)
-                block.append(EmitterTable(**{name: columns[name][rows] for name in self.survey.names}))
-                n_rows += len(block[-1])
-                start += len(block[-1])
-                if n_rows == BLOCK_ROWS:
-                    yield EmitterTable.concatenate(block)
-                    block, n_rows = [], 0
-        if block:
-            yield EmitterTable.concatenate(block)
+        names = self.survey.names
+        parts = (part.columns() for part in self if len(part))
+        yield from in_blocks(
+            (EmitterTable(**{name: part[name] for name in names}) for part in parts), BLOCK_ROWS
+        )
+
+
+def in_blocks(parts: Iterable[EmitterTable], block_rows: int) -> Iterator[EmitterTable]:
+    """The rows of all parts in blocks of so many, the last of which may be shorter."""
+    block: list[EmitterTable] = []
+    n_rows = 0
+    for part in parts:
+        start = 0
+        while start < len(part):
+            block.append(part.select(slice(start, start + block_rows - n_rows)))
+            n_rows += len(block[-1])
+            start += len(block[-1])
+            if n_rows == block_rows:
+                yield EmitterTable.concatenate(block)
+                block, n_rows = [], 0
+    if block:
+        yield EmitterTable.concatenate(block)
 
 
 class Sample:
@@ -122,3 +129,8 @@ class Sample:
     def median(self) -> float:
         """Of what was kept; NaN of nothing."""
         return float(np.median(self._kept)) if len(self._kept) else np.nan
+
+    def percentiles(self, *percents: float) -> tuple[float, ...]:
+        """Of what was kept; NaN of nothing."""
+        kept = self._kept if len(self._kept) else np.full(1, np.nan)
+        return tuple(np.percentile(kept, percents).tolist())

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import yaml
 
-from emitter.core.errors import EmitterError
+from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
@@ -93,12 +93,16 @@ def _parts(path: Path, theirs: dict[str, str], size: PixelSize, in_nm: bool) -> 
             yield checked_table(path, "Picasso's hdf5", 0, columns, rows.start)
 
 
-def check_beside(path: Path) -> None:
-    """Whether the ``.yaml`` of the same name is a table's of ``path``, if there is one.
+def check(path: Path, acquisition: Acquisition) -> None:
+    """Whether a table can be written to ``path`` and the ``.yaml`` of the same name.
 
     Raises:
-        EmitterError: it is of another file.
+        EmitterError: no pixel size, pixels that are not square, or a ``.yaml`` of another file.
     """
+    require(
+        path.suffix != ".yaml", f"output is '{path}', where Picasso's metadata goes: give it the ending .hdf5"
+    )
+    _square_pixel_nm(path, acquisition)
     beside = path.with_suffix(".yaml")
     if beside.exists() and not path.exists():
         raise EmitterError(f"{beside} is there already, of another file: choose another name for {path.name}")
@@ -108,10 +112,10 @@ def write(path: Path, parts: Parts, acquisition: Acquisition) -> None:
     """Write ``path`` and the ``.yaml`` of the same name; a warning says what was filled or left out.
 
     Raises:
-        EmitterError: no pixel size, pixels that are not square, fewer frames than the table has, or a ``.yaml`` of
-            another file.
+        EmitterError: what ``check`` refuses, fewer frames than the table has, or no emitters and nobody who tells the
+            movie's extent.
     """
-    check_beside(path)
+    check(path, acquisition)
     pixel_nm = _square_pixel_nm(path, acquisition)
     height, width, n_frames = _extent(path, parts.survey, acquisition, pixel_nm)
     inside = partial(_inside, parts, pixel_nm, height, width)
@@ -173,13 +177,18 @@ def _extent(path: Path, survey: Survey, acquisition: Acquisition, pixel_nm: floa
             f"n_frames is {acquisition.n_frames} and the table has emitters in frame {n_frames - 1}, counted from 0: "
             "give the number of the movie's frames"
         )
+    known = acquisition.frame_size_px is not None and acquisition.n_frames is not None
+    if not survey.n_rows and not known:
+        raise EmitterError(
+            f"{path} would have no emitters that tell the movie's extent, which Picasso needs: give convert.py the "
+            "movie's with frame_size_px=[rows,columns] and n_frames="
+        )
     seen = [survey.largest[name] / pixel_nm for name in ("y_nm", "x_nm")]
     rows, columns = acquisition.frame_size_px or (max(1, int(np.ceil(extent))) for extent in seen)
-    if acquisition.frame_size_px is None or acquisition.n_frames is None:
+    if not known:
         log.warning(
-            "%s: %s, %s: give the movie's with frame_size_px= and n_frames=",
+            "%s: taken from the last emitters, %s: give the movie's with frame_size_px= and n_frames=",
             path.with_suffix(".yaml"),
-            "taken from the last emitters" if survey.n_rows else "no emitters to tell the movie's extent",
             f"{rows} × {columns} pixels and {acquisition.n_frames or n_frames} frames",
         )
     return rows, columns, acquisition.n_frames or n_frames

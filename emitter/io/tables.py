@@ -28,6 +28,7 @@ from emitter.io.smlm import is_smlm, read_smlm, write_smlm
 __all__ = [
     "FORMATS",
     "FormatName",
+    "check_output",
     "format_of",
     "read_parts",
     "read_table",
@@ -45,20 +46,20 @@ Write = Callable[[Path, Parts, Acquisition], None]
 
 @dataclass(frozen=True)
 class Format:
-    """A format that is written: its ending, its writer, what can be checked of a path before there is a table, and the
-    columns that it has no place for."""
+    """A format that is written: its ending, its writer, what can be checked before there is a table, and the columns
+    that it has no place for."""
 
     suffix: str
     write: Write
-    check: Callable[[Path], None] = lambda path: None
+    check: Callable[[Path, Acquisition], None] = lambda path, acquisition: None
     lacks: tuple[str, ...] = ()
 
 
 FORMATS = {
     "emitter": Format(".csv", write_emitter_csv),
     "thunderstorm": Format(".csv", write_thunderstorm),
-    "picasso": Format(".hdf5", picasso.write, picasso.check_beside, lacks=("n_frames",)),
-    "decode": Format(".h5", decode_h5.write, lacks=("n_frames",)),
+    "picasso": Format(".hdf5", picasso.write, picasso.check, lacks=("n_frames",)),
+    "decode": Format(".h5", decode_h5.write, decode_h5.check, lacks=("n_frames",)),
     "smlm": Format(".smlm", write_smlm, lacks=("n_frames",)),
     "parquet": Format(".parquet", write_parquet),
 }
@@ -134,14 +135,25 @@ def write_parts(
         EmitterError: an ending or a format that is not written, something missing that the format needs, or a full
             disk.
     """
-    path = Path(path)
-    name = format or format_of(path, csv="emitter")
-    require(name in FORMATS, f"format is '{name}': choose one of {', '.join(FORMATS)}")
+    path, acquisition = Path(path), acquisition or Acquisition()
+    name = check_output(path, format, acquisition)
     for column in FORMATS[name].lacks:
         if column in parts.survey.known and parts.survey.n_rows:
             log.warning("%s has no place for the column %s, which is left out", path, column)
     with writable(path):
-        FORMATS[name].write(path, parts, acquisition or Acquisition())
+        FORMATS[name].write(path, parts, acquisition)
+
+
+def check_output(path: Path, format: str | None, acquisition: Acquisition) -> str:  # noqa: A002
+    """The name of the format in which ``write_parts`` would write; to be asked before the work on the table begins.
+
+    Raises:
+        EmitterError: it could not be written, as far as can be told without the table.
+    """
+    name = format or format_of(path, csv="emitter")
+    require(name in FORMATS, f"format is '{name}': choose one of {', '.join(FORMATS)}")
+    FORMATS[name].check(path, acquisition)
+    return name
 
 
 def format_of(path: Path, csv: str = "thunderstorm") -> str:

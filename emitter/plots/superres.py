@@ -48,7 +48,7 @@ class SuperResImage:
         style: "blurred" is the histogram, blurred as said; "histogram" is without the blur; "gaussian" draws every
             localization by its own precision in x and in y.
         origin_nm: x and y of the field's outer corner.
-        max_side_px: in place of ``MAX_SIDE_PX``.
+        into_HW: zeros, as many as the field needs pixels, in which the image grows; then no pixel is made larger.
     """
 
     def __init__(
@@ -58,16 +58,16 @@ class SuperResImage:
         z_range_nm: tuple[float, float] | None = None,
         style: Literal["blurred", "histogram", "gaussian"] = "blurred",
         origin_nm: tuple[float, float] = (0.0, 0.0),
-        max_side_px: int = MAX_SIDE_PX,
+        into_HW: np.ndarray | None = None,
     ) -> None:
         require(pixel_nm > 0, f"superres_nm is {pixel_nm}: give the pixel of the image in nm, above 0")
-        self.pixel_nm = max(pixel_nm, max(field_nm) / max_side_px)
+        self.pixel_nm = pixel_nm if into_HW is not None else max(pixel_nm, max(field_nm) / MAX_SIDE_PX)
         if self.pixel_nm > pixel_nm:
             log.info(
                 "the image's pixels are %.1f nm instead of %g: the field is large", self.pixel_nm, pixel_nm
             )
         width, height = (max(1, math.ceil(side / self.pixel_nm - 1e-9)) for side in field_nm)
-        self._count_HW = np.zeros((height, width), np.float32)
+        self._count_HW = np.zeros((height, width), np.float32) if into_HW is None else into_HW
         self._style, self._origin_nm = style, origin_nm
         self._blur_px = max(1.0, max(width, height) / _SCREEN_PX) if style == "blurred" else 0.0
         # of one localization: below a tenth of it, a pixel counts as dark

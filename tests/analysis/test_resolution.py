@@ -99,7 +99,7 @@ def test_a_linked_table_of_many_localizations_is_not_doubted() -> None:
 
 @pytest.mark.parametrize("far_nm", [4e3, 1e5, 1e9])
 def test_strays_far_outside_do_not_change_the_resolution(far_nm: float) -> None:
-    table = blinking(4000, 3000, life=1)
+    table = blinking(6000, 3000, life=1)
     strays = EmitterTable.of([5, 900, 2500], x_nm=[-far_nm, 2 * far_nm, 50], y_nm=[20, far_nm, -far_nm])
     clean, found = frc(table), frc(EmitterTable.concatenate([table, strays]).sorted())
     assert found.pixel_nm == clean.pixel_nm == 10
@@ -133,13 +133,51 @@ def test_a_pixel_that_is_too_large_is_said() -> None:
     assert "FRC stays above 1/7 down to 80 nm: give a smaller pixel_nm" in doubt
 
 
-def test_blinks_that_both_halves_share_are_said() -> None:
-    short, long = blinking(2000, 200, life=3), blinking(2000, 20_000, life=3)
-    assert shared_blinks(long) < 0.01
-    # two of three localizations go on, half of these into another of the 100 blocks of two frames
-    assert shared_blinks(short.with_columns(frame=np.append(short.frame[1:], 2_000_000_000))) > 0.2
-    assert shared_blinks(short) == pytest.approx(1 / 3, abs=0.06)
-    assert any("blinks that both halves share" in doubt for doubt in frc_doubts(short, frc(short)))
+def fading(life: float, n_frames: int, seen: float = 1.0) -> tuple[EmitterTable, np.ndarray]:
+    """Blinks that last for ``life`` frames on average and end at random, some of their frames missed, on twelve
+    waves; and the frame that each row's blink began in."""
+    rng = np.random.default_rng(8)
+    lives = rng.geometric(1 / life, 5000)
+    at = np.repeat(np.arange(5000), lives)
+    begin = rng.integers(0, n_frames, 5000)[at]
+    frame = begin + np.arange(len(at)) - np.repeat(np.cumsum(lives) - lives, lives)
+    along, wave = rng.uniform(0, 4000, 5000), rng.integers(0, 12, 5000)
+    x, y = along[at], (300 * wave + 100 * np.sin(along / 500 + wave))[at]
+    table = EmitterTable.of(frame, x_nm=x + rng.normal(0, 10, len(at)), y_nm=y + rng.normal(0, 10, len(at)))
+    kept = np.flatnonzero((rng.random(len(at)) < seen) & (frame < n_frames))
+    return table.select(kept), begin[kept]
+
+
+@pytest.mark.parametrize(("life", "seen"), [(2, 1.0), (5, 1.0), (5, 0.5)])
+def test_a_blink_of_many_frames_counts_for_one_half(life: float, seen: float) -> None:
+    """Against the table with each blink in the frame that it began in, which cannot be in both."""
+    table, begin = fading(life, 10_000, seen)
+    found, apart = (frc(rows).resolution_nm for rows in (table, table.with_columns(frame=begin)))
+    assert found == pytest.approx(apart, rel=0.03)
+    shuffled = np.random.default_rng(0).permutation(len(table))  # each localization by itself in a half
+    assert frc(table.with_columns(frame=shuffled)).resolution_nm < 0.9 * apart
+    assert not [doubt for doubt in frc_doubts(table, frc(table)) if "halves share" in doubt]
+
+
+@pytest.mark.parametrize(("life", "seen"), [(10, 1.0), (20, 0.5)])
+def test_blinks_so_long_that_both_halves_share_them_are_said(life: float, seen: float) -> None:
+    table, begin = fading(life, 1000, seen)
+    # blocks of about 20 frames: how many are still on, and seen, two frames later
+    assert shared_blinks(table) == pytest.approx(seen * (1 - 1 / life) ** 2, abs=0.06)
+    found, apart = frc(table), frc(table.with_columns(frame=begin))
+    assert found.resolution_nm < 0.95 * apart.resolution_nm
+    assert any(
+        "so long that both halves share them: link them" in doubt for doubt in frc_doubts(table, found)
+    )
+
+
+def test_places_that_blink_again_are_no_long_blinks() -> None:
+    rng = np.random.default_rng(9)
+    site = rng.uniform(0, 3000, (40, 2))[rng.integers(0, 40, 20_000)] + rng.normal(0, 10, (20_000, 2))
+    table = EmitterTable.of(rng.integers(0, 2000, 20_000), x_nm=site[:, 0], y_nm=site[:, 1])
+    assert shared_blinks(table) < 0.02
+    stray = np.append(table.frame[1:], 2_000_000_000)
+    assert shared_blinks(table.with_columns(frame=stray)) < 0.25
 
 
 def test_an_uncertain_nena_is_said() -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emitter.app import drift, link
+from emitter.app import filter as filter_program
 from emitter.app.convert import Settings, run
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
+from emitter.io.parts import Parts
 from emitter.io.tables import read_table, read_table_of
 
 
@@ -49,5 +52,42 @@ def test_nothing_is_left_of_a_conversion_that_fails(tmp_path: Path) -> None:
 def test_a_table_without_emitters(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("frame,x_nm,y_nm\n")
     for ending in (".hdf5", ".h5", ".smlm", ".parquet", ".csv"):
-        run(Settings(tmp_path / "a.csv", tmp_path / f"b{ending}", pixel_size_nm=(100.0, 100.0)))
+        movie = {"frame_size_px": (30, 40), "n_frames": 12} if ending == ".hdf5" else {}
+        run(Settings(tmp_path / "a.csv", tmp_path / f"b{ending}", pixel_size_nm=(100.0, 100.0), **movie))
         assert len(read_table(tmp_path / f"b{ending}")) == len(EmitterTable.empty())
+
+
+@pytest.mark.parametrize("given", [{}, {"frame_size_px": (30, 40)}, {"n_frames": 12}])
+def test_no_movie_is_invented_for_a_table_without_emitters(tmp_path: Path, given: dict) -> None:
+    (tmp_path / "a.csv").write_text("frame,x_nm,y_nm\n")
+    with pytest.raises(
+        EmitterError, match=r"give convert.py the movie's with frame_size_px=\[rows,columns\] and"
+    ):
+        run(Settings(tmp_path / "a.csv", tmp_path / "b.hdf5", pixel_size_nm=100.0, **given))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_picassos_table_and_its_metadata_have_names_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("frame,x_nm,y_nm\n1,200,300\n")
+    with pytest.raises(EmitterError, match=r"where Picasso's metadata goes: give it the ending .hdf5"):
+        run(Settings(tmp_path / "a.csv", tmp_path / "b.yaml", format="picasso", pixel_size_nm=100.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize("name", ["b.hdf5", "b.h5"])
+def test_what_the_format_lacks_is_told_before_the_table_is_gone_through(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").write_text("frame,x_nm,y_nm\n1,2,3\n")
+    monkeypatch.setattr(Parts, "__iter__", lambda parts: pytest.fail("the table was read"))
+    given = {} if name == "b.h5" else {"pixel_size_nm": (100.0, 120.0)}
+    message = "give pixel_size_nm=" if name == "b.h5" else "100 × 120 nm: Picasso has square pixels"
+    with pytest.raises(EmitterError, match=message):
+        run(Settings(tmp_path / "a.csv", tmp_path / name, **given))
+    for program in (filter_program, link, drift):
+        more = {"where": "x_nm > 0"} if program is filter_program else {}
+        with pytest.raises(EmitterError, match=message):
+            program.run(
+                program.Settings(localizations=tmp_path / "a.csv", output=tmp_path / name, **given, **more)
+            )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

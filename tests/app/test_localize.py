@@ -154,6 +154,36 @@ def test_a_file_in_the_tables_way_is_said_before_the_work(tmp_path: Path, marker
     assert files(tmp_path) == ["movie.tif", "movie.yaml"]
 
 
+def test_the_table_and_the_image_have_names_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="which is the image's name: give another ending"):
+        settings(tmp_path, output=tmp_path / "locs.png", format="emitter")
+
+
+def test_pixels_that_the_format_cannot_have_are_said_before_the_work(
+    tmp_path: Path, marker: Marker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    bundle = bundle_of(marker)
+    oblong = Camera.build(CameraSettings(kind="ideal", pixel_size_nm=(100.0, 120.0)))
+    monkeypatch.setattr(localize, "load_bundle", lambda source: replace(bundle, camera=oblong))
+    marker.interrupt_after = 0  # it is not asked
+    with pytest.raises(EmitterError, match="100 × 120 nm: Picasso has square pixels, choose another format"):
+        run(settings(tmp_path, output=tmp_path / "locs.hdf5"))
+    assert files(tmp_path) == ["movie.tif"]
+
+
+@pytest.mark.parametrize("name", ["locs.png", "locs_report.html"])
+def test_a_folder_in_the_way_of_the_image_or_the_report_is_said_before_the_work(
+    tmp_path: Path, marker: Marker, name: str
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    (tmp_path / name).mkdir()
+    marker.interrupt_after = 0  # it is not asked
+    with pytest.raises(EmitterError, match=f"output .*{name} is a folder"):
+        run(settings(tmp_path, report=True))
+    assert files(tmp_path) == sorted([name, "movie.tif"])
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), EmitterError("the format cannot hold it")])
 def test_a_finished_table_outlives_what_stops_its_last_step(
     tmp_path: Path,
@@ -173,6 +203,12 @@ def test_a_finished_table_outlives_what_stops_its_last_step(
         run(settings(tmp_path, output=tmp_path / "locs.parquet"))
     assert "the emitters are in" in caplog.text
     assert len(read_table(tmp_path / "locs.parquet.thunderstorm.csv")) == 12
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
+    with pytest.raises(
+        EmitterError, match=r"thunderstorm\.csv was begun with another movie, checkpoint or set"
+    ):
+        run(settings(tmp_path, output=tmp_path / "locs.parquet", threshold=0.9))
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()} == before
     monkeypatch.setattr(localizing, "write_parts", write_parts)
     marker.interrupt_after = 0  # it is not asked again
     run(settings(tmp_path, output=tmp_path / "locs.parquet"))
