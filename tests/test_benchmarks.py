@@ -341,4 +341,4 @@ def test_a_spline_gets_wider_as_the_gaussian_that_it_samples(wider):
     pixels = np.arange(-psf.radius_px, psf.radius_px + 1)
     for patch, sigma in zip(patches, deep * wider, strict=True):
         expected = np.outer(gaussian(pixels - 0.3, sigma), gaussian(pixels, sigma))
-        assert patch == pytest.approx(expected, abs=0.02 * expected.max())
+        assert patch == pytest.approx(expected, abs=0.03 * expected.max())
