@@ -6,13 +6,14 @@ and ones that do not.
 
 Movies of 64×64 px and 40 frames with the PSF, the camera and the priors of the run's training, at densities from 0.05
 emitters/µm² to its highest, seed by seed; then with one thing changed. The background of a movie is drawn within the
-training's. Pixel sizes and widths only change where the PSF is a Gaussian.
+training's. A calibrated PSF gets wider or narrower as its spline is resampled.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,7 +27,10 @@ from emitter.core.units import PixelSize
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.inference.localizer import Compute, Localizer
 from emitter.io.movie import ArrayMovie
+from emitter.psf.base import PSF
+from emitter.psf.bspline import design_matrix
 from emitter.psf.gaussian import AstigmaticPSF, GaussianPSF
+from emitter.psf.spline import SplinePSF
 from emitter.simulation.simulator import Simulator
 
 N_FRAMES, SIDE_PX = 40, 64
@@ -49,13 +53,10 @@ def changed(bundle: Bundle) -> dict[str, Movie]:
     """Movies that do not fit."""
     highest = bundle.simulation.density_per_um2[1]
     low, high = bundle.simulation.background
-    shaped = {
+    return {
         "pixels of 130 nm for 100": Movie(pixel=1.3),
         "PSF 1.4 times as wide": Movie(width=1.4),
         "PSF 0.75 times as wide": Movie(width=0.75),
-    }
-    return {
-        **(shaped if isinstance(bundle.psf, GaussianPSF | AstigmaticPSF) else {}),
         "background 3 times the highest": Movie(background=3 * high / (0.5 * (low + high))),
         "a third of the photons": Movie(photons=1 / 3),
         "3 times the photons": Movie(photons=3),
@@ -82,15 +83,39 @@ def simulated(bundle: Bundle, movie: Movie, seed: int) -> ArrayMovie:
         ),
     )
     size = PixelSize(bundle.pixel_size.x_nm * movie.pixel, bundle.pixel_size.y_nm * movie.pixel)
-    psf, narrower = bundle.psf, movie.width / movie.pixel
-    if isinstance(psf, GaussianPSF):
-        state = psf.state()
-        psf = GaussianPSF(state["sigma_x_px"] * narrower, state["sigma_y_px"] * narrower)
-    elif isinstance(psf, AstigmaticPSF):
-        psf = AstigmaticPSF(replace(psf.settings, sigma_nm=psf.settings.sigma_nm * movie.width), size)
+    psf = reshaped(bundle.psf, movie.width, movie.pixel, size)
     simulator = Simulator(settings, psf, replace(bundle.camera, pixel_size=size))
     chunks = [counts for counts, _ in simulator.movie(seed, N_FRAMES)]
     return ArrayMovie(torch.cat(chunks).numpy().clip(0, 65535).astype(np.uint16))
+
+
+def reshaped(psf: PSF, width: float, pixel: float, size: PixelSize) -> PSF:
+    """So many times as wide, on pixels so many times as large, which is now their size."""
+    if width == pixel == 1:
+        return psf
+    if isinstance(psf, GaussianPSF):
+        state = psf.state()
+        return GaussianPSF(state["sigma_x_px"] * width / pixel, state["sigma_y_px"] * width / pixel)
+    if isinstance(psf, AstigmaticPSF):
+        return AstigmaticPSF(replace(psf.settings, sigma_nm=psf.settings.sigma_nm * width), size)
+    if isinstance(psf, SplinePSF):
+        return resampled(psf, width / pixel)
+    raise TypeError(f"no wider or narrower {psf.kind} PSF here")
+
+
+def resampled(psf: SplinePSF, wider: float) -> SplinePSF:
+    """A spline so many times as wide in pixels, dark where the calibration ends."""
+    coefficients_ZCC = psf.coefficients_ZCC.double().numpy()
+    n_z, n_old = len(coefficients_ZCC) - 2, psf.patch_px + 1
+    radius = max(psf.radius_px, math.ceil(psf.radius_px * wider))
+    from_centre_K = np.arange(2 * radius + 2) - (radius + 0.5)
+    old_K = from_centre_K / wider + (psf.radius_px + 0.5)
+    lateral_KC = design_matrix(old_K, n_old) * ((old_K >= 0) & (old_K <= n_old - 1))[:, None] / wider
+    axial_KZ = design_matrix(np.arange(n_z), n_z)
+    samples = np.einsum(
+        "kz,zyx,iy,jx->kij", axial_KZ, coefficients_ZCC, lateral_KC, lateral_KC, optimize=True
+    )
+    return SplinePSF.from_samples(samples, psf.z_start_nm, psf.z_step_nm)
 
 
 def warnings_of(bundle: Bundle, movie: ArrayMovie) -> list[str]:

@@ -1,6 +1,7 @@
 """The benchmarks start: what they measure is shown by running them."""
 
 import importlib.util
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from emitter.core.units import PixelSize
 from emitter.inference.bundle import Bundle
 from emitter.psf import build
 from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
+from emitter.psf.spline import SplinePSF
 from emitter.simulation.camera import Camera, CameraSettings
 from emitter.simulation.settings import SimulationSettings
 
@@ -321,3 +323,22 @@ def test_movies_that_do_not_fit_differ_as_they_say():
     assert seen(pixel=1.3)[0] == pytest.approx(1.3**2 * light, rel=0.25)
     assert seen(density_per_um2=2.0)[0] == pytest.approx(4 * light, rel=0.25)
     assert set(module.changed(bundle)) > {"pixels of 130 nm for 100", "PSF 1.4 times as wide"}
+
+
+@pytest.mark.parametrize("wider", [0.75, 1.0, 1.4])
+def test_a_spline_gets_wider_as_the_gaussian_that_it_samples(wider):
+    module = load("mismatches")
+    knots, deep = np.arange(-7.5, 8), np.array([1.7, 1.4, 1.5, 2.0])
+
+    def gaussian(x, sigma):
+        return np.exp(-(x**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
+
+    samples = np.stack([np.outer(gaussian(knots, sigma), gaussian(knots, sigma)) for sigma in deep])
+    psf = module.resampled(SplinePSF.from_samples(samples, -150.0, 100.0), wider)
+    assert psf.z_range_nm == (-150.0, 150.0) and psf.radius_px == max(7, math.ceil(7 * wider))
+    zero = torch.zeros(4, dtype=torch.float64)
+    patches = psf.patches(zero, zero + 0.3, torch.linspace(-150, 150, 4, dtype=torch.float64)).numpy()
+    pixels = np.arange(-psf.radius_px, psf.radius_px + 1)
+    for patch, sigma in zip(patches, deep * wider, strict=True):
+        expected = np.outer(gaussian(pixels - 0.3, sigma), gaussian(pixels, sigma))
+        assert patch == pytest.approx(expected, abs=0.03 * expected.max())

@@ -97,7 +97,7 @@ def check_movie(
     field_um2 = math.prod(bundle.pixel_size.to_nm(float(width), float(height))) * 1e-6
     inside = None if roi is None else roi.inside
     looks = appearance(sampled_photons(movie, places, bundle.camera, inside), bundle.camera)
-    known = usual(bundle, found.n_rows / len(places) / field_um2, float(np.median(looks.floor_F)))
+    known = usual(bundle, found.n_rows / len(places) / field_um2, looks)
     seen = Seen(found.sample, looks, compared.chi2, movie.pixel_size)
     return Checked(found, compared, known, mismatches(seen, bundle, known))
 

@@ -13,6 +13,7 @@ import torch
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from emitter.inference.checks import DARKEST
+from emitter.inference.overlap import overlap
 from emitter.inference.survey.spots import find_spots
 from emitter.io.movie import Movie
 from emitter.simulation.camera import Camera
@@ -30,8 +31,9 @@ _KEPT_PIXELS = 200_000
 @dataclass(frozen=True)
 class Appearance:
     """Photons of some of ``n_px`` pixels; every frame's floor (see ``floors``) and noise (standard deviation of a pixel
-    of it, as its pixels differ from their neighbours); every local maximum's height above the floor in photons; and of
-    the spots that stand alone photons and widths (σ in x and y) in pixels."""
+    of it, as its pixels differ from their neighbours); every local maximum's height above the floor in photons; of
+    the spots that stand alone photons and widths (σ in x and y) in pixels; and how much all of them overlap (see
+    ``overlap``)."""
 
     n_px: int
     pixels_P: np.ndarray
@@ -41,6 +43,7 @@ class Appearance:
     spot_photons_M: np.ndarray
     sigma_x_px_M: np.ndarray
     sigma_y_px_M: np.ndarray
+    overlap: float = math.nan
 
     @property
     def width_px_M(self) -> np.ndarray:
@@ -86,6 +89,7 @@ def appearance(photons_FHW: np.ndarray, camera: Camera) -> Appearance:
         _noise(frames),
         (smooth - floor_F[:, None, None])[peak],
         *_spots(flat, level, variance, camera),
+        overlap(frames),
     )
 
 

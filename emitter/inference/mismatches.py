@@ -18,14 +18,20 @@ from emitter.inference.appearance import Appearance, relative_width
 from emitter.inference.bundle import Bundle
 from emitter.inference.usual import Usual, crowding
 
-CHI2_RANGE = (0.5, 2.5)  # over that of the network's own simulation at the same density
+CHI2_RANGE = (
+    0.5,
+    2.5,
+)  # under 1, which is noise alone, and over the network's own simulation at the same density
 PHOTON_FACTOR = 1.5  # how far outside the trained range the median may lie
 BACKGROUND_FACTOR = 1.5
 FLAT_SHARE = 0.2  # of the background, by which the median pixel lies above it
 CROWDING_FACTOR = 1.25  # over that of what is found at the highest trained density
+OVERLAP_FACTOR = (
+    1.75  # over that of frames at the highest trained density; clusters of its emitters reach 1.5
+)
 SAME_PIXEL = 0.02  # as in emitter.psf.build
-SAME_WIDTH = 0.12
-WIDTH_ERRORS = 4.0  # and so many standard errors
+SAME_WIDTH = 0.10
+WIDTH_ERRORS = 3.0  # and so many standard errors
 FEW_SPOTS = 20
 MAXIMA_FACTOR = 3.0  # over what the simulation of as many emitters shows
 _OUTER = (0.05, 0.95)
@@ -53,6 +59,9 @@ def mismatches(seen: Seen, bundle: Bundle, usual: Usual) -> list[str]:
     stated = list(_pixel_size(seen.pixel_size, bundle.pixel_size))
     background = list(_background(seen.appearance, bundle))
     differs = list(_chi2(seen.chi2, usual.chi2))
+    full = list(_overlap(seen.appearance.overlap, bundle, usual)) if background or differs else []
+    if full:  # the floor is the emitters', and what stands alone or was found as one is several
+        return [*stated, *full, *differs]
     if background and _flat(seen.appearance):  # a network takes light that it does not know for emitters
         return [*stated, *background, *differs]
     density = list(_density(seen, bundle, usual))
@@ -176,6 +185,18 @@ def _density(seen: Seen, bundle: Bundle, usual: Usual) -> Iterator[str]:
         )
 
 
+def _overlap(seen: float, bundle: Bundle, usual: Usual) -> Iterator[str]:
+    """Of frames in which hardly an emitter can be told from the next."""
+    times = seen / usual.most_overlap
+    if times > OVERLAP_FACTOR:
+        yield (
+            f"The density is higher than in the training: spots overlap {times:.2g} times as much as where the "
+            f"network's own simulation is densest ({bundle.simulation.density_per_um2[1]:g} emitters/µm²). Image fewer "
+            "emitters at a time, train with a higher simulation.density_per_um2, or, if this movie's spots are wider, "
+            "with its PSF."
+        )
+
+
 def _maxima(seen: Appearance, usual: Appearance) -> Iterator[str]:
     ratio = seen.maxima_per_px / max(usual.maxima_per_px, 1e-9)
     if len(seen.height_N) >= FEW_SPOTS and ratio > MAXIMA_FACTOR:
@@ -188,7 +209,7 @@ def _maxima(seen: Appearance, usual: Appearance) -> Iterator[str]:
 
 def _chi2(seen: float, usual: float) -> Iterator[str]:
     least, most = CHI2_RANGE
-    if not least <= seen / usual <= most:
+    if not least * min(usual, 1.0) <= seen <= most * usual:
         yield (
             f"The frames differ from what the table says is in them by a reduced χ² of {seen:.3g}, and those of the "
             f"network's own simulation by {usual:.3g}: check PSF, pixel size, camera and density against this movie's."

@@ -3,6 +3,7 @@ background as far as it was trained on."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from emitter.core.decoding import decode
 from emitter.core.table import EmitterTable
 from emitter.inference.appearance import Appearance, appearance
 from emitter.inference.bundle import Bundle
+from emitter.inference.overlap import overlap
 from emitter.inference.residuals import residuals
 from emitter.metrics.binned import density_around
 from emitter.simulation.settings import SimulationSettings
@@ -27,11 +29,13 @@ _AROUND_NM = 500.0
 @dataclass(frozen=True)
 class Usual:
     """``chi2``: reduced χ² of simulated frames against what the network finds in them; ``most_crowded``: ``crowding``
-    of what it finds at the highest density of its training; ``appearance``: of the simulated frames."""
+    of what it finds at the highest density of its training; ``appearance``: of the simulated frames; ``most_overlap``:
+    ``overlap`` of those at the highest density."""
 
     chi2: float
     most_crowded: float
     appearance: Appearance
+    most_overlap: float
 
 
 @dataclass(frozen=True)
@@ -43,25 +47,32 @@ class _Found:
     chi2: float
 
 
-def usual(bundle: Bundle, found_per_um2: float, background: float) -> Usual:
+def usual(bundle: Bundle, found_per_um2: float, movie: Appearance) -> Usual:
     """Simulate and predict.
 
     Args:
         bundle: the network and what it was trained on.
         found_per_um2: emitters per frame that it finds in the movie.
-        background: of the movie, photons per pixel; the nearest of the training is simulated.
+        movie: its frames; of their background, the nearest of the training is simulated.
     """
+    background = float(np.median(movie.floor_F))
     highest = bundle.simulation.density_per_um2[1]
-    top = _predicted(bundle, _like(bundle, highest, background))
+    full = _like(bundle, highest, background)
+    top, most_overlap = _predicted(bundle, full), overlap(simulated_frames(bundle, full, _APPEARANCE_SAMPLES))
     least = max(found_per_um2, 1e-4)
     share = _predicted(bundle, _like(bundle, least, background)).share
     density = density_behind(found_per_um2, (least, least * share), (highest, highest * top.share))
+    # the first says too much where a network finds no more in fuller frames, the second where emitters lie in clusters
+    by_overlap = highest * movie.overlap / most_overlap
+    if math.isfinite(by_overlap):
+        density = min(density, max(least, by_overlap))
     here = _like(bundle, density, background)
     seen = replace(here, density_per_um2=(max(density, _APPEARANCE_DENSITY),) * 2)
     return Usual(
         _predicted(bundle, here).chi2,
         crowding(top.table),
         simulated_appearance(bundle, seen, _APPEARANCE_SAMPLES),
+        most_overlap,
     )
 
 

@@ -19,8 +19,8 @@ from emitter.core.errors import EmitterError
 from emitter.core.table import PRECISION_COLUMNS, EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
-from emitter.io.hdf5_file import created, opened, row_blocks
-from emitter.io.parts import Parts
+from emitter.io.hdf5_file import created, opened
+from emitter.io.parts import Parts, row_blocks
 from emitter.io.table_columns import checked_table
 
 _CENTRE_PX = 0.5

@@ -1,4 +1,4 @@
-"""HDF5 files of tables: what h5py says of them as this package says it, and their rows in blocks."""
+"""HDF5 files of tables: what h5py says of them as this package says it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import h5py
 
 from emitter.core.errors import EmitterError
 from emitter.io.files import replacing
-from emitter.io.parts import BLOCK_ROWS
 
 
 @contextmanager
@@ -49,9 +48,3 @@ def created(path: Path, n_bytes: int) -> Iterator[h5py.File]:
                 yield file
         except RuntimeError as error:  # h5py's, of a full disk
             raise OSError(str(error)) from error
-
-
-def row_blocks(n_rows: int) -> Iterator[slice]:
-    """Rows that are read at a time; one block without rows where there are none."""
-    for start in range(0, max(1, n_rows), BLOCK_ROWS):
-        yield slice(start, min(start + BLOCK_ROWS, n_rows))

@@ -109,6 +109,12 @@ def in_blocks(parts: Iterable[EmitterTable], block_rows: int) -> Iterator[Emitte
         yield EmitterTable.concatenate(block)
 
 
+def row_blocks(n_rows: int) -> Iterator[slice]:
+    """Rows that are read at a time; one block without rows where there are none."""
+    for start in range(0, max(1, n_rows), BLOCK_ROWS):
+        yield slice(start, min(start + BLOCK_ROWS, n_rows))
+
+
 class Sample:
     """Every value of a long column, or every second, fourth, …: few enough to keep, and the same however the column is
     parted."""

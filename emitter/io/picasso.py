@@ -27,8 +27,8 @@ from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import replacing
-from emitter.io.hdf5_file import created, opened, row_blocks
-from emitter.io.parts import Parts, Sample, Survey
+from emitter.io.hdf5_file import created, opened
+from emitter.io.parts import Parts, Sample, Survey, row_blocks
 from emitter.io.table_columns import checked_table, pick
 
 log = logging.getLogger(__name__)

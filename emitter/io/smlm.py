@@ -13,16 +13,20 @@ import logging
 import math
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emitter.core.errors import EmitterError
+from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import replacing
-from emitter.io.parts import Parts
+from emitter.io.parts import Parts, row_blocks
 from emitter.io.table_columns import checked_table, pick
 
 log = logging.getLogger(__name__)
@@ -70,26 +74,33 @@ def is_smlm(path: Path) -> bool:
 
 
 def read_smlm(path: Path, pixel_size: PixelSize | None) -> tuple[Parts, Acquisition]:
-    """Read all tables of the archive, one after the other.
+    """Read all tables of the archive, one after the other, each a block of rows at a time.
 
     Raises:
         EmitterError: another version, an unknown kind of column or unit, no positions, or rows that are cut off.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read(_MANIFEST))
-            if manifest["format_version"] != _VERSION:
-                raise EmitterError(
-                    f"{path} is SMLM {manifest['format_version']}: only version {_VERSION} is read, write it again"
-                )
-            files = [file for file in manifest["files"] if file["type"] == "table"]
-            parts = [_read_part(path, archive, file, manifest["formats"][file["format"]]) for file in files]
-    except _BROKEN as error:
-        reason = " ".join(str(error).split())
-        raise EmitterError(f"table {path} cannot be read ({reason}): copy or write it again") from error
-    first = _first_frame(path, manifest, parts)
-    tables = [checked_table(path, "this SMLM file", first, part) for part in parts]
-    return Parts.of(*tables), Acquisition(pixel_size)
+    with _opened(path) as archive:
+        manifest = json.loads(archive.read(_MANIFEST))
+        if manifest["format_version"] != _VERSION:
+            raise EmitterError(
+                f"{path} is SMLM {manifest['format_version']}: only version {_VERSION} is read, write it again"
+            )
+        stored = [
+            _Stored.of(path, archive, file, manifest["formats"][file["format"]])
+            for file in manifest["files"]
+            if file["type"] == "table"
+        ]
+        first = _first_frame(path, manifest, archive, stored)
+
+    def again() -> Iterator[EmitterTable]:
+        with _opened(path) as archive:
+            for one in stored:
+                n_rows = 0
+                for columns in one.blocks(archive):
+                    yield checked_table(path, "this SMLM file", first, columns, n_rows)
+                    n_rows += len(columns["frame"])
+
+    return Parts(again), Acquisition(pixel_size)
 
 
 def write_smlm(path: Path, parts: Parts, acquisition: Acquisition) -> None:
@@ -144,43 +155,86 @@ def write_smlm(path: Path, parts: Parts, acquisition: Acquisition) -> None:
                 file.write(rows.tobytes())
 
 
-def _read_part(
-    path: Path, archive: zipfile.ZipFile, file: dict[str, Any], layout: dict[str, Any]
-) -> dict[str, np.ndarray]:
-    """One table's columns under our names, in our units."""
-    if layout["mode"] != "binary":
-        raise EmitterError(
-            f"{path} holds its table as {layout['mode']}: only binary tables are read, unzip it"
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive, to read; what is broken in it is an EmitterError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())
+        raise EmitterError(f"table {path} cannot be read ({reason}): copy or write it again") from error
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """One table of an archive: its file there, how a row is packed, and of each of our columns the header that stands
+    for it, and what makes our unit of it: ``(value + offset) · scale``."""
+
+    file: str
+    n_rows: int
+    row: np.dtype
+    headers: dict[str, str]
+    offsets: dict[str, float]
+    scales: dict[str, float]
+
+    @classmethod
+    def of(
+        cls, path: Path, archive: zipfile.ZipFile, file: dict[str, Any], layout: dict[str, Any]
+    ) -> _Stored:
+        """From the manifest's entries of the file and of its format."""
+        if layout["mode"] != "binary":
+            raise EmitterError(
+                f"{path} holds its table as {layout['mode']}: only binary tables are read, unzip it"
+            )
+        names = [str(name) for name in layout["headers"]]
+        row = np.dtype(
+            [
+                (name, np.dtype(kind).newbyteorder("<"), _shape(shape))
+                for name, kind, shape in zip(names, layout["dtype"], layout["shape"], strict=True)
+            ]
         )
-    names = [str(name) for name in layout["headers"]]
-    rows = np.dtype(
-        [
-            (name, np.dtype(kind).newbyteorder("<"), _shape(shape))
-            for name, kind, shape in zip(names, layout["dtype"], layout["shape"], strict=True)
-        ]
-    )
-    content, count = archive.read(file["name"]), int(file["rows"])
-    if len(content) < count * rows.itemsize:
-        raise EmitterError(
-            f"{path} is truncated: it holds fewer rows than the {count} it says, copy it again"
+        n_rows = int(file["rows"])
+        if archive.getinfo(file["name"]).file_size < n_rows * row.itemsize:
+            raise EmitterError(
+                f"{path} is truncated: it holds fewer rows than the {n_rows} it says, copy it again"
+            )
+        headers = pick({name: name for name in names}, _CANDIDATES)
+        if not {"x_nm", "y_nm"} <= headers.keys():
+            raise EmitterError(f"{path} has the columns {', '.join(names)}: expected x, y")
+        units = dict(zip(names, layout.get("units") or [""] * len(names), strict=True))
+        offsets = file.get("offset") or {}
+        return cls(
+            file["name"],
+            n_rows,
+            row,
+            headers,
+            {ours: float(offsets.get(theirs, 0)) for ours, theirs in headers.items()},
+            {ours: _scale(path, ours, theirs, units[theirs]) for ours, theirs in headers.items()},
         )
-    values = np.frombuffer(content, rows, count)
-    columns = pick({name: values[name] for name in names}, _CANDIDATES)
-    if not {"x_nm", "y_nm"} <= columns.keys():
-        raise EmitterError(f"{path} has the columns {', '.join(names)}: expected x, y")
-    columns.setdefault("frame", np.ones(count))
-    units = dict(zip(names, layout.get("units") or [""] * len(names), strict=True))
-    for ours, column in columns.items():
-        theirs = next((name for name in _CANDIDATES[ours] if name in names), "")
-        columns[ours] = column.astype(np.float64) + float((file.get("offset") or {}).get(theirs, 0))
-        if ours.endswith("_nm"):
-            unit = str(units[theirs]).lower().replace("µ", "u")
-            if unit not in _LENGTHS_NM:
-                raise EmitterError(
-                    f"{path} has {theirs} in '{unit}': only lengths such as nm are read, convert it"
-                )
-            columns[ours] = columns[ours] * _LENGTHS_NM[unit]
-    return columns
+
+    def blocks(self, archive: zipfile.ZipFile) -> Iterator[dict[str, np.ndarray]]:
+        """Our columns, a block of rows at a time."""
+        with archive.open(self.file) as file:
+            for rows in row_blocks(self.n_rows):
+                count = rows.stop - rows.start
+                values = np.frombuffer(file.read(count * self.row.itemsize), self.row, count)
+                columns = {
+                    ours: (values[theirs].astype(np.float64) + self.offsets[ours]) * self.scales[ours]
+                    for ours, theirs in self.headers.items()
+                }
+                columns.setdefault("frame", np.ones(count))
+                yield columns
+
+
+def _scale(path: Path, ours: str, theirs: str, unit: Any) -> float:
+    """What makes our unit of a column's."""
+    if not ours.endswith("_nm"):
+        return 1.0
+    known = str(unit).lower().replace("µ", "u")
+    if known not in _LENGTHS_NM:
+        raise EmitterError(f"{path} has {theirs} in '{known}': only lengths such as nm are read, convert it")
+    return _LENGTHS_NM[known]
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
@@ -189,11 +243,13 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return () if math.prod(sizes) == 1 else sizes
 
 
-def _first_frame(path: Path, manifest: dict[str, Any], parts: list[dict[str, np.ndarray]]) -> int:
+def _first_frame(
+    path: Path, manifest: dict[str, Any], archive: zipfile.ZipFile, stored: list[_Stored]
+) -> int:
     """From our note, else 1 as in ThunderSTORM's tables unless there is a frame 0."""
     note = manifest.get("emitter")
     if isinstance(note, dict) and note.get("first_frame") in (0, 1):
         return int(note["first_frame"])
-    first = 0 if any((part["frame"] == 0).any() for part in parts) else 1
-    log.info("%s does not say from where its frames count: taken from %d", path, first)
-    return first
+    from_zero = any((columns["frame"] == 0).any() for one in stored for columns in one.blocks(archive))
+    log.info("%s does not say from where its frames count: taken from %d", path, 0 if from_zero else 1)
+    return 0 if from_zero else 1

@@ -97,8 +97,8 @@ def read_table_of(path: str | Path, pixel_size: PixelSize | None = None) -> tupl
 def read_parts(path: str | Path, pixel_size: PixelSize | None = None) -> tuple[Parts, Acquisition]:
     """As ``read_table_of``, for tables that need not fit into memory.
 
-    Csv whose rows are even, Parquet, Picasso's and DECODE's files are read part by part, others at once. What is wrong
-    with a row is told when its part is read.
+    Csv whose rows are even, Parquet, Picasso's, DECODE's and SMLM files are read part by part, others at once. What is
+    wrong with a row is told when its part is read.
     """
     path = Path(path).expanduser()
     if not path.is_file():

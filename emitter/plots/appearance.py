@@ -14,6 +14,7 @@ from emitter.plots.style import GREY, ORANGE, nothing
 
 _PERCENTILES = (0.2, 99.8)
 _BRIGHTNESS = (1, 99.8)
+_MOST_BINS = 50
 
 
 def plot_side_by_side(simulated_HW: np.ndarray, real_HW: np.ndarray) -> Figure:
@@ -52,7 +53,9 @@ def plot_distributions(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Fi
             f(np.percentile(one, _PERCENTILES)[k] for one in known if len(one))
             for f, k in ((min, 0), (max, 1))
         )
-        edges = np.linspace(low, max(high, low + 1e-6), 51)
+        fewest = min(len(one) for one in known if len(one))
+        n_bins = int(np.clip(2 * np.sqrt(fewest), 8, _MOST_BINS))  # of few values more would be a comb
+        edges = np.linspace(low, max(high, low + 1e-6), n_bins + 1)
         for one, name, colour, fill in zip(
             known, ("simulated", "movie"), (GREY, ORANGE), (True, False), strict=True
         ):

@@ -57,8 +57,8 @@ def test_the_true_table_of_a_movie_fits_also_in_a_region(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """χ² of the whole frame would count the emitters outside of the region as missed."""
-    like_it = Usual(1.0, 9.0, Appearance(0, *[np.zeros(0)] * 7))
-    monkeypatch.setattr(localize_report, "usual", lambda bundle, density, background: like_it)
+    like_it = Usual(1.0, 9.0, Appearance(0, *[np.zeros(0)] * 7), 1.0)
+    monkeypatch.setattr(localize_report, "usual", lambda bundle, density, movie: like_it)
     true = bundle()
     sample = Simulator(true.simulation, true.psf, true.camera).sample(1, torch.arange(12), Domain.HELD_OUT)
     emitters = replace(sample.emitters, background_N=torch.full_like(sample.emitters.x_px_N, 30.0))

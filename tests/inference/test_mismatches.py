@@ -22,7 +22,8 @@ from emitter.core.units import PixelSize
 from emitter.inference.appearance import Appearance, appearance, floors, relative_width, sampled_photons
 from emitter.inference.bundle import Bundle
 from emitter.inference.mismatches import Seen, mismatches
-from emitter.inference.usual import Usual, crowding, density_behind, simulated_appearance
+from emitter.inference.overlap import overlap
+from emitter.inference.usual import Usual, crowding, density_behind, simulated_appearance, simulated_frames
 from emitter.io.movies import open_movie
 from emitter.psf import build
 from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
@@ -57,6 +58,7 @@ def known(of: Bundle, density: float) -> Usual:
         1.0,
         crowding(EmitterTable.from_emitters(emitters, of.pixel_size)),
         simulated_appearance(of, here, 128),
+        overlap(simulated_frames(of, top, 128)),
     )
 
 
@@ -113,6 +115,21 @@ def test_a_crowd_is_named_as_one_and_not_as_background() -> None:
     assert not any("background" in sentence for sentence in found)
 
 
+def test_a_crowd_without_anything_dark_left_is_named_as_one_and_not_as_background() -> None:
+    """The network finds as many as at its highest density and not more."""
+    of = bundle(is_3d=True)
+    usual = known(of, 2.0)
+    full = movie(of, 1, 12.0)
+    assert np.median(full.appearance.floor_F) > 100 > 40
+    seen = replace(full, table=movie(of, 1, 2.0).table, chi2=50.0)
+    density, chi2 = mismatches(seen, of, usual)
+    assert re.search(r"density is higher.* [5-7](\.\d)? times as much", density), density
+    assert "reduced χ²" in chi2
+    for changed in ({"background": (400.0, 400.0)}, {"flux": FluxSettings("uniform", range=(6000, 9000))}):
+        other = replace(movie(of, 1, 2.0, **changed), chi2=50.0)
+        assert not any("spots overlap" in sentence for sentence in mismatches(other, of, usual))
+
+
 def test_depths_of_a_part_of_the_range_are_no_other_width() -> None:
     of = bundle(is_3d=True)
     deep, usual = movie(of, 1, 0.5, z_range_nm=(300.0, 400.0)), known(of, 0.5)
@@ -139,6 +156,9 @@ def test_frames_that_the_table_does_not_explain_and_a_movie_of_nothing() -> None
     fits, usual = movie(of, 1, 0.5), known(of, 0.5)
     (sentence,) = mismatches(replace(fits, chi2=9.0), of, usual)
     assert "reduced χ² of 9" in sentence
+    assert mismatches(replace(fits, chi2=1.1), of, replace(usual, chi2=6.0)) == []
+    (sentence,) = mismatches(replace(fits, chi2=0.4), of, replace(usual, chi2=6.0))
+    assert "reduced χ² of 0.4" in sentence
     (sentence,) = mismatches(replace(fits, table=EmitterTable.empty()), of, usual)
     assert sentence.startswith("Nothing was found")
 
