@@ -14,8 +14,9 @@ from emitter.app import filter as filter_program
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
-from emitter.io import csv_tables, hdf5_file
+from emitter.io import csv_tables
 from emitter.io import parquet as our_parquet
+from emitter.io import parts as table_parts
 from emitter.io.acquisition import Acquisition
 from emitter.io.parts import Parts
 from emitter.io.tables import read_parts, read_table, write_table
@@ -41,7 +42,7 @@ def rows() -> EmitterTable:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_tables, "_PART_BYTES", 1 << 12)
-    for module in (hdf5_file, our_parquet):
+    for module in (table_parts, our_parquet):
         monkeypatch.setattr(module, "BLOCK_ROWS", 50)
     monkeypatch.setattr(drawn_rows, "_BLOCK", 64)
 

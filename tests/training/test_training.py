@@ -102,13 +102,13 @@ def test_validation_chooses_how_to_decode_where_a_loss_gives_every_emitter_one_c
 
 
 def test_a_short_training_finds_emitters(tmp_path):
-    # the score of a few emitters is chance
+    # the score of a few emitters, or of the first 600 steps, is chance; after 1,000 four seeds had 0.35 to 0.48
     settings = replace(SETTINGS, validation=ValidationSettings(64, 2, pictures=False))
-    efficiency, _ = train(tmp_path, BudgetSettings(steps=600), settings)
+    efficiency, _ = train(tmp_path, BudgetSettings(steps=1000), settings)
     log = pd.read_csv(tmp_path / "metrics.csv")
     loss = log["train/loss"].dropna()
     assert loss.iloc[-3:].mean() < loss.iloc[0]
-    assert efficiency > 0.05 and log["val/jaccard"].max() > 0.3
+    assert efficiency > 0.2 and log["val/jaccard"].max() > 0.45
 
 
 def test_a_2d_network_is_judged_by_its_lateral_efficiency(tmp_path):
