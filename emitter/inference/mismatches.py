@@ -18,17 +18,12 @@ from emitter.inference.appearance import Appearance, relative_width
 from emitter.inference.bundle import Bundle
 from emitter.inference.usual import Usual, crowding
 
-CHI2_RANGE = (
-    0.5,
-    2.5,
-)  # under 1, which is noise alone, and over the network's own simulation at the same density
+CHI2_RANGE = (0.5, 2.5)  # of 1, which is noise alone, and of the network's own simulation at the same density
 PHOTON_FACTOR = 1.5  # how far outside the trained range the median may lie
 BACKGROUND_FACTOR = 1.5
 FLAT_SHARE = 0.2  # of the background, by which the median pixel lies above it
 CROWDING_FACTOR = 1.25  # over that of what is found at the highest trained density
-OVERLAP_FACTOR = (
-    1.75  # over that of frames at the highest trained density; clusters of its emitters reach 1.5
-)
+OVERLAP_FACTOR = 1.75  # over that of frames at the highest trained density; its clusters reach 1.5
 SAME_PIXEL = 0.02  # as in emitter.psf.build
 SAME_WIDTH = 0.10
 WIDTH_ERRORS = 3.0  # and so many standard errors
