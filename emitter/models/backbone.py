@@ -7,11 +7,17 @@ Shape suffixes: B images, T frames of an image, C channels, H rows, W columns.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+Windows = tuple[Tensor, ...]
+"""Features (B, C, H, W) of the T frames of every window, frame by frame: most need no copy."""
 
 
 class Backbone(nn.Module, ABC):
@@ -31,8 +37,8 @@ class Backbone(nn.Module, ABC):
         """What is computed once for every frame, (N, C_i, H_i, W_i) for every level i."""
 
     @abstractmethod
-    def estimates(self, features: list[Tensor]) -> list[Tensor]:
-        """The estimates, coarse to fine, from features (B, T · C_i, H_i, W_i) of T consecutive frames."""
+    def estimates(self, features: list[Windows]) -> list[Tensor]:
+        """The estimates, coarse to fine, from the features (B, C_i, H_i, W_i) of T consecutive frames."""
 
     @abstractmethod
     def groups(self) -> dict[str, nn.Module]:
@@ -74,12 +80,36 @@ def upsample(x_BCHW: Tensor) -> Tensor:
     return F.interpolate(x_BCHW, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def stack_frames(features_NCHW: Tensor, n_frames: int, n_samples: int) -> Tensor:
-    """(F · B, C, H, W), frame by frame of B samples, to the windows of T frames in a row: (P · B, T · C, H, W), P of
-    F - T + 1."""
+def windows_of(features_NCHW: Tensor, n_frames: int, n_samples: int) -> Windows:
+    """(F · B, C, H, W), frame by frame of B samples, as windows of T: T times (P · B, C, H, W), P = F - T + 1."""
     n_images = features_NCHW.shape[0] - (n_frames - 1) * n_samples
+    if n_images == n_samples:  # no frame is in two windows: gradients are of one map, not a sum of three
+        return features_NCHW.unflatten(0, (n_frames, n_samples)).unbind()
     starts = [frame * n_samples for frame in range(n_frames)]  # range() would freeze n_samples in an export
-    return torch.cat([features_NCHW[start : start + n_images] for start in starts], dim=1)
+    return tuple(features_NCHW[start : start + n_images] for start in starts)
+
+
+def rows_of(x_BCHW: Tensor) -> Tensor:
+    """The pixels' channels (N, C): what a 1×1 convolution multiplies."""
+    return x_BCHW.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def map_of(rows_NC: Tensor, like_BCHW: Tensor) -> Tensor:
+    """Rows (N, C) as a map (B, C, H, W) of the images and the size of another."""
+    n_images, _, height, width = like_BCHW.shape
+    return rows_NC.unflatten(0, (n_images, height, width)).permute(0, 3, 1, 2)
+
+
+def pointwise(parts: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+    """Sum of 1×1 convolutions of maps (B, C_i, H, W) by weights (O, C_i, 1, 1), plus ``bias`` (O): (B, O, H, W).
+
+    As the products of matrices that they are, each added where the sum is: no map is made of all parts, and torch's own
+    1×1 convolution goes a slow way for few images.
+    """
+    sum_NO = F.linear(rows_of(parts[0]), weights[0].flatten(1), bias)
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        sum_NO.addmm_(rows_of(part).to(sum_NO.dtype), weight.flatten(1).T.to(sum_NO.dtype))
+    return map_of(sum_NO, parts[0])
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -89,20 +119,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def count_macs_per_pixel(module: nn.Module, n_frames: int, side_px: int = 64) -> float:
     """Multiply-adds of the convolutions for one predicted frame, per pixel of the frame."""
-    total = 0
-
-    def add(layer: nn.Module, _: object, out: Tensor) -> None:
-        nonlocal total
-        if isinstance(layer, nn.Conv2d):
-            total += out.numel() * layer.weight[0].numel()
-        elif isinstance(layer, nn.ConvTranspose2d):  # kernel 2, stride 2: one tap for every output
-            total += out.numel() * layer.in_channels
-
-    hooks = [layer.register_forward_hook(add) for layer in module.modules()]
-    try:
-        with torch.no_grad():
-            module(torch.zeros(1, n_frames, side_px, side_px))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total / side_px**2
+    in_place = {torch.ops.aten.addmm_: lambda _, a_NK, b_KO, **__: 2 * math.prod(a_NK) * b_KO[1]}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        module(torch.zeros(1, n_frames, side_px, side_px))
+    return counter.get_total_flops() / 2 / side_px**2

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from emitter.core import channels as ch
 from emitter.core.errors import require
-from emitter.models.backbone import Backbone, stack_frames
+from emitter.models.backbone import Backbone, map_of, rows_of, windows_of
 from emitter.models.settings import ModelSettings, VarSettings
 from emitter.models.unet import UNetBackbone
 from emitter.models.var import VarBackbone
@@ -44,9 +44,10 @@ class Head(nn.Module):
             self.out.bias[ch.P] = math.log(emitters_per_cell / (1 - emitters_per_cell))  # type: ignore[index]
 
     def forward(self, estimate_BCHW: Tensor) -> Tensor:
-        hidden = self.hidden(estimate_BCHW).relu_()
-        with torch.autocast(hidden.device.type, enabled=False):
-            return self.out(hidden.float())
+        hidden_NC = F.linear(rows_of(estimate_BCHW), self.hidden.weight.flatten(1), self.hidden.bias).relu_()
+        with torch.autocast(hidden_NC.device.type, enabled=False):
+            maps_N6 = F.linear(hidden_NC.float(), self.out.weight.flatten(1), self.out.bias)
+        return map_of(maps_N6, estimate_BCHW)
 
 
 class EmitterNetwork(nn.Module):
@@ -110,7 +111,7 @@ class EmitterNetwork(nn.Module):
         """
         levels = self.backbone.features(self._prepare(frames_BTHW.transpose(0, 1).flatten(0, 1)))
         n_samples = frames_BTHW.shape[0]  # len() would freeze it in an export
-        return self.backbone.estimates([stack_frames(level, self.n_frames, n_samples) for level in levels])
+        return self.backbone.estimates([windows_of(level, self.n_frames, n_samples) for level in levels])
 
     def read(self, estimates: list[Tensor], height: int, width: int) -> list[Tensor]:
         """The head's maps of estimates of frames of this size."""
@@ -124,7 +125,7 @@ class EmitterNetwork(nn.Module):
         levels = self.backbone.features(self._prepare(frames_FHW))
         columns_T = [_span(column_B) for column_B in window_BT.T]
         estimates = self.backbone.estimates(
-            [torch.cat([level[column] for column in columns_T], dim=1) for level in levels]
+            [tuple(level[column] for column in columns_T) for level in levels]
         )
         return self.read(estimates, *frames_FHW.shape[-2:])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from emitter.models.backbone import Backbone, conv3x3, stack_frames
+from emitter.models.backbone import Backbone, Windows, conv3x3, windows_of
 from emitter.models.settings import UNetSettings
 
 
@@ -63,8 +63,8 @@ class UNetBackbone(Backbone):
     def features(self, frames_NHW: Tensor) -> list[Tensor]:
         return [self.shared(frames_NHW[:, None].contiguous(memory_format=torch.channels_last))]
 
-    def estimates(self, features: list[Tensor]) -> list[Tensor]:
-        return [self.union(features[0])]
+    def estimates(self, features: list[Windows]) -> list[Tensor]:
+        return [self.union(torch.cat(features[0], dim=1))]
 
     def groups(self) -> dict[str, nn.Module]:
         return {"shared": self.shared, "union": self.union}
@@ -72,7 +72,7 @@ class UNetBackbone(Backbone):
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
         return self.estimates(
             [
-                stack_frames(level, self.n_frames, len(frames_BTHW))
+                windows_of(level, self.n_frames, len(frames_BTHW))
                 for level in self.features(frames_BTHW.transpose(0, 1).flatten(0, 1))
             ]
         )

@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emitter.models.attention import COARSER_RADIUS_CELLS, RADIUS_CELLS, WindowAttention
-from emitter.models.backbone import Backbone, PixelNorm, ResidualBlock, conv3x3, stack_frames, upsample
+from emitter.models.backbone import (
+    Backbone,
+    PixelNorm,
+    ResidualBlock,
+    Windows,
+    conv3x3,
+    pointwise,
+    upsample,
+    windows_of,
+)
 from emitter.models.settings import VarSettings
 
 
@@ -68,22 +77,26 @@ class Scale(nn.Module):
         self.out = nn.Conv2d(width, latent_channels, 1)
 
     def forward(
-        self, image_BCHW: Tensor, estimate_BCHW: Tensor | None, coarser_BCHW: Tensor | None
+        self, image: Windows, estimate_BCHW: Tensor | None, coarser_BCHW: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """h_k, and what the next scale may attend to."""
-        seen = []
+        parts: list[Tensor] = []
+        weights: list[Tensor] = []
         if self.image is not None:
-            seen.append(self.image(image_BCHW))
+            n_channels = image[0].shape[1]
+            parts += image
+            weights += [
+                self.image.weight[:, t * n_channels : (t + 1) * n_channels] for t in range(len(image))
+            ]
         if self.estimate is not None and estimate_BCHW is not None:
-            seen.append(self.estimate(estimate_BCHW))
-        x: Tensor = seen[0] if len(seen) == 1 else seen[0].add_(seen[1])
-        if self.level is not None:
-            x = x.add_(self.level.to(x.dtype))
+            parts.append(estimate_BCHW)
+            weights.append(self.estimate.weight)
+        x = pointwise(parts, weights, None if self.level is None else self.level.flatten())
         x = self.norm(x)
         if self.attention is not None:
             x = self.attention(x, coarser_BCHW)
         x = self.blocks(x)
-        return self.out(F.relu(x)), x
+        return pointwise([F.relu(x)], [self.out.weight], self.out.bias), x
 
 
 class Phi(nn.Module):
@@ -92,9 +105,14 @@ class Phi(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = conv3x3(channels, channels)
+        identity = nn.init.dirac_(torch.empty_like(self.conv.weight))
+        self.identity: Tensor
+        self.register_buffer("identity", identity, persistent=False)
 
     def forward(self, h_BCHW: Tensor) -> Tensor:
-        return torch.lerp(h_BCHW, self.conv(h_BCHW), 0.5)
+        """As the one convolution that it is."""
+        weight = torch.lerp(self.identity, self.conv.weight, 0.5)
+        return F.conv2d(h_BCHW, weight, 0.5 * self.conv.bias, padding=1)  # type: ignore[operator,arg-type]
 
 
 class VarBackbone(Backbone):
@@ -126,22 +144,22 @@ class VarBackbone(Backbone):
         scales = {f"scale{k}": scale for k, scale in enumerate(self.scales)}
         return {"stem": self.stem, **scales} | ({"phi": self.phi} if isinstance(self.phi, Phi) else {})
 
-    def estimates(self, features: list[Tensor]) -> list[Tensor]:
+    def estimates(self, features: list[Windows]) -> list[Tensor]:
         estimate: Tensor | None = None
         hidden: Tensor | None = None
         estimates = []
         for cell, level, scale in zip(self.cells_px, self._level_of_scale, self.scales, strict=True):
-            image = upsample(features[level]) if cell < 1 else features[level]
+            image = tuple(upsample(frame) for frame in features[level]) if cell < 1 else features[level]
             before = None if estimate is None else upsample(estimate)
             h, hidden = scale(image, before, hidden)
             change = self.phi(h)
-            estimate = change if before is None else before + change
+            estimate = change if before is None else change + before
             estimates.append(estimate)
         return estimates
 
     def forward(self, frames_BTHW: Tensor) -> list[Tensor]:
         levels = self.features(frames_BTHW.transpose(0, 1).flatten(0, 1))
-        return self.estimates([stack_frames(level, self.n_frames, len(frames_BTHW)) for level in levels])
+        return self.estimates([windows_of(level, self.n_frames, len(frames_BTHW)) for level in levels])
 
 
 def _blocks(settings: VarSettings, k: int) -> nn.Sequential:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from emitter.app.schema import build
 from emitter.core.errors import SettingsError
 from emitter.models.attention import WindowAttention
-from emitter.models.backbone import count_macs_per_pixel, count_parameters
+from emitter.models.backbone import count_macs_per_pixel, count_parameters, pointwise, windows_of
 from emitter.models.network import EmitterNetwork, InputScaling
 from emitter.models.settings import ModelSettings, UNetSettings, VarSettings
 
@@ -137,7 +137,7 @@ def test_the_estimate_accumulates_over_the_scales():
     net = network()
     backbone = net.backbone
     features = [level.detach() for level in backbone.features(torch.rand(3, 16, 16))]
-    stacked = [torch.cat(level.chunk(3), dim=1) for level in features]
+    stacked = [level.chunk(3) for level in features]
     for scale in backbone.scales[1:]:
         torch.nn.init.zeros_(scale.out.weight)
         torch.nn.init.zeros_(scale.out.bias)
@@ -151,7 +151,7 @@ def test_the_estimate_accumulates_over_the_scales():
 
 def test_without_phi_the_contributions_add_up_as_they_are():
     backbone = network(replace(SMALL, phi=False)).backbone
-    stacked = [torch.cat(level.chunk(3), dim=1) for level in backbone.features(torch.rand(3, 16, 16))]
+    stacked = [level.chunk(3) for level in backbone.features(torch.rand(3, 16, 16))]
     added = []
     for scale in backbone.scales:
         scale.register_forward_hook(lambda _, __, out: added.append(out[0]))
@@ -163,13 +163,51 @@ def test_without_phi_the_contributions_add_up_as_they_are():
     assert torch.allclose(middle, up(coarse) + added[1], atol=1e-5)
 
 
+def test_phi_is_half_of_its_input_and_half_of_its_convolution():
+    phi = network().backbone.phi
+    h = torch.rand(2, SMALL.latent_channels, 9, 7)
+    with torch.no_grad():
+        assert torch.allclose(phi(h), 0.5 * h + 0.5 * phi.conv(h), atol=1e-6)
+
+
+@pytest.mark.parametrize("n_images", [1, 20])
+def test_parts_weighted_on_their_own_are_a_convolution_of_them_all(n_images):
+    """The sum and every gradient, against torch's convolution of the stacked maps."""
+    torch.manual_seed(0)
+    parts = [torch.randn(n_images, c, 5, 6, requires_grad=True) for c in (3, 4, 4)]
+    weights = [torch.randn(7, c, 1, 1, requires_grad=True) for c in (3, 4, 4)]
+    bias = torch.randn(7, requires_grad=True)
+    given = [*parts, *weights, bias]
+    ours = pointwise(parts, weights, bias)
+    theirs = F.conv2d(torch.cat(parts, dim=1), torch.cat(weights, dim=1), bias)
+    towards = torch.randn_like(theirs)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    for a, b in zip(
+        torch.autograd.grad(ours, given, towards), torch.autograd.grad(theirs, given, towards), strict=True
+    ):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_frames_of_movie", [3, 5])
+def test_windows_are_the_frames_around_every_predicted_one(n_frames_of_movie):
+    """Images are frame · B + sample: for every window, frame t of sample b is the movie's own."""
+    n_samples, movie_FB = 2, torch.arange(n_frames_of_movie * 2).unflatten(0, (n_frames_of_movie, 2))
+    found = windows_of(movie_FB.flatten()[:, None, None, None], 3, n_samples)
+    for t, frame in enumerate(found):
+        assert frame.flatten().tolist() == movie_FB[t : t + n_frames_of_movie - 2].flatten().tolist()
+
+
 def test_where_only_the_first_scale_sees_the_image_the_others_work_on_the_estimate():
     for image_at, sees in (("first_scale", False), ("every_scale", True)):
         backbone = network(replace(SMALL, image_at=image_at)).backbone
-        features = [torch.rand(1, 3 * c, *size) for c, size in ((4, (16, 16)), (6, (8, 8)), (8, (4, 4)))]
+        features = [
+            tuple(torch.rand(3, 1, c, *size)) for c, size in ((4, (16, 16)), (6, (8, 8)), (8, (4, 4)))
+        ]
         with torch.no_grad():
             before = backbone.estimates(features)
-            after = backbone.estimates([torch.rand_like(level) for level in features[:2]] + features[2:])
+            after = backbone.estimates(
+                [tuple(map(torch.rand_like, level)) for level in features[:2]] + features[2:]
+            )
         assert torch.equal(before[0], after[0])
         assert torch.equal(before[-1], after[-1]) is not sees
 
