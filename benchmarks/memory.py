@@ -2,6 +2,7 @@
 
 python benchmarks/memory.py
 python benchmarks/memory.py --sparse-gb 20 --seconds 120    # a movie larger than memory, its memory over time
+python benchmarks/memory.py --sparse-gb 20 --seconds 120 --side-of-roi 64    # all of its frames, of a region
 python benchmarks/memory.py --tables 1000000 5000000        # of convert.py instead, by the number of rows
 
 Movies of noise, 64×64 pixels, as BigTIFF. The network is untrained, and the threshold so low that it reports some 300
@@ -9,7 +10,8 @@ emitters a frame. Resident memory of the process at its peak, as the system coun
 
 The large movie is a sparse BigTIFF of frames of `--side` 512 pixels: noise in its first and last 200 frames and zeros,
 which take no room on the disk, between. The program is ended, as by kill -9, after half of the seconds, and is then
-started again to show that it goes on.
+started again to show that it goes on: for the other half, or with a region, which takes seconds for what takes hours
+of whole frames, to its end.
 
 Tables are converted from ThunderSTORM's columns, as localize.py does at its end, to every format, and from that to
 Parquet.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -92,23 +95,23 @@ def write_sparse(path: Path, size_gb: float, side: int, noisy: int = 200) -> int
     return n_frames
 
 
-def watched(command: list[str], journal: Path, seconds: float) -> list[tuple[int, float]]:
-    """Frames that are done and the resident memory in MB, every tenth of the time, of a program that is then killed."""
+def watched(command: list[str], journal: Path, every_s: float, times: float) -> Iterator[tuple[int, float]]:
+    """Frames that are done and the resident memory in MB, so many times, of a program that is then killed."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    seen: list[tuple[int, float]] = []
-    for _ in range(10):
-        time.sleep(seconds / 10)
+    while times > 0:
+        time.sleep(every_s)
+        times -= 1
         if process.poll() is not None:
+            print(f"ended with status {process.returncode}")
             break
         resident = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
         n_frames = json.loads(journal.read_text())["written"]["n_frames"] if journal.exists() else 0
-        seen.append((n_frames, int(resident) * resource.getpagesize() / 1e6))
+        yield n_frames, int(resident) * resource.getpagesize() / 1e6
     process.kill()
     process.wait()
-    return seen
 
 
-def sparse(size_gb: float, side: int, seconds: float) -> None:
+def sparse(size_gb: float, side: int, seconds: float, side_of_roi: int | None) -> None:
     """Two lives of one localize.py on one large movie."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -118,11 +121,14 @@ def sparse(size_gb: float, side: int, seconds: float) -> None:
         print(
             f"{n_frames:,} frames, {stat.st_size / 1e9:.1f} GB, {stat.st_blocks * 512 / 1e9:.2f} GB on the disk"
         )
-        settings = (f"checkpoint={folder}/net.ckpt", f"movie={folder}/movie.tif", f"output={folder}/locs.csv")
+        settings = [f"checkpoint={folder}/net.ckpt", f"movie={folder}/movie.tif", f"output={folder}/locs.csv"]
+        if side_of_roi is not None:
+            settings.append(f"roi=[0,0,{side_of_roi},{side_of_roi}]")
         command = [sys.executable, str(ROOT / "localize.py"), *settings, "threshold=0.1"]
         print("| life | frames done | memory (MB) |\n| --- | --- | --- |")
-        for life in (1, 2):
-            for done, memory_mb in watched(command, folder / "locs.csv.partial.json", seconds / 2):
+        to_its_end = math.inf if side_of_roi is not None else 10
+        for life, times in ((1, 10), (2, to_its_end)):
+            for done, memory_mb in watched(command, folder / "locs.csv.partial.json", seconds / 20, times):
                 print(f"| {life} | {done} | {memory_mb:.0f} |", flush=True)
 
 
@@ -166,13 +172,14 @@ def main() -> None:
     parser.add_argument("--sparse-gb", type=float, default=None)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--side-of-roi", type=int, default=None)
     parser.add_argument("--tables", type=int, nargs="+", default=None)
     arguments = parser.parse_args()
     if arguments.tables is not None:
         tables(arguments.tables)
         return
     if arguments.sparse_gb is not None:
-        sparse(arguments.sparse_gb, arguments.side, arguments.seconds)
+        sparse(arguments.sparse_gb, arguments.side, arguments.seconds, arguments.side_of_roi)
         return
     rows = ["| frames | file (MB) | rows of the table | most memory (MB) |", "| --- | --- | --- | --- |"]
     with tempfile.TemporaryDirectory() as name:
