@@ -275,23 +275,33 @@ def test_settings_out_of_range() -> None:
 
 
 @pytest.mark.parametrize("roi", [Region(0, 0, 50, 30), Region(8, 4, 31, 20), Region(41, 20, 50, 30)])
-def test_a_region_is_the_movie_cropped_by_hand_with_the_frames_coordinates(roi: Region) -> None:
+@pytest.mark.parametrize("lean_px", [0.0, 0.6, -0.6])
+def test_a_region_has_what_is_found_in_it_in_whole_frames(roi: Region, lean_px: float) -> None:
     rng = np.random.default_rng(5)
-    places = [(int(f), int(r), int(c)) for f, r, c in rng.integers(0, (7, 30, 50), (60, 3))]
+    places = [(int(f), int(r), int(c)) for f, r, c in rng.integers(0, (7, 30, 50), (90, 3))]
     frames = movie_of(places)
-    found = EmitterTable.concatenate(
-        table for _, table in replace(localizer(), roi=roi).tables(open_movie(frames))
-    )
-    cropped = whole_table(frames[:, roi.y0 : roi.y1, roi.x0 : roi.x1])
-    assert len(found) == len(cropped) > 0
-    np.testing.assert_allclose(found.x_nm, cropped.x_nm + roi.x0 * PIXEL.x_nm)
-    np.testing.assert_allclose(found.y_nm, cropped.y_nm + roi.y0 * PIXEL.y_nm)
-    np.testing.assert_array_equal(found.frame, cropped.frame)
-    outside = np.ones(frames.shape[1:], bool)
-    outside[roi.inside] = False
-    frames[:, outside] = 0  # as of another channel on the same chip: 20 photons below zero
-    dark = replace(localizer(), roi=roi).tables(open_movie(frames))
-    np.testing.assert_array_equal(EmitterTable.concatenate(table for _, table in dark).x_nm, found.x_nm)
+    tables = replace(localizer(lean_px=lean_px), roi=roi).tables(open_movie(frames))
+    found = EmitterTable.concatenate(table for _, table in tables)
+    whole = whole_table(frames, lean_px=lean_px)
+    left, right = (-np.inf if roi.x0 == 0 else roi.x0), (np.inf if roi.x1 == 50 else roi.x1)
+    top, bottom = (-np.inf if roi.y0 == 0 else roi.y0), (np.inf if roi.y1 == 30 else roi.y1)
+    x_px, y_px = whole.x_nm / PIXEL.x_nm, whole.y_nm / PIXEL.y_nm
+    inside = whole.select((x_px >= left) & (x_px < right) & (y_px >= top) & (y_px < bottom))
+    assert 0 < len(found) == len(inside)
+    np.testing.assert_allclose(found.x_nm, inside.x_nm)
+    np.testing.assert_allclose(found.y_nm, inside.y_nm)
+    np.testing.assert_array_equal(found.frame, inside.frame)
+    np.testing.assert_array_equal(found.z_nm, inside.z_nm)
+
+
+def test_what_lies_far_from_a_region_is_not_looked_at() -> None:
+    """Such as another channel on the same chip, here 20 photons below zero."""
+    roi, frames = Region(2, 2, 20, 12), movie_of([(1, 5, 9), (2, 8, 18), (3, 25, 40)])
+    there = EmitterTable.concatenate(t for _, t in replace(localizer(), roi=roi).tables(open_movie(frames)))
+    frames[:, 24:], frames[:, :, 32:] = 0, 0
+    dark = EmitterTable.concatenate(t for _, t in replace(localizer(), roi=roi).tables(open_movie(frames)))
+    assert dark.frame.tolist() == [1, 2]
+    np.testing.assert_array_equal(dark.x_nm, there.x_nm)
 
 
 def test_a_region_of_a_camera_with_maps() -> None:
@@ -318,7 +328,7 @@ def test_whole_frames_are_not_kept_for_a_region(monkeypatch: pytest.MonkeyPatch)
     read = movie.read
     monkeypatch.setattr(movie, "read", lambda start, stop: asked.append(stop - start) or read(start, stop))
     tables = replace(localizer(), roi=Region(0, 0, 16, 8)).tables(movie)
-    assert [(n_frames, len(table)) for n_frames, table in tables] == [(32, 32), (8, 8)]
+    assert [(n_frames, len(table)) for n_frames, table in tables] == [(10, 10)] * 4
     assert max(asked) == 3
 
 
