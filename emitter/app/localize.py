@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,8 +76,12 @@ def _outputs(settings: Settings) -> list[Settings]:
         for movie in movies_of(settings.movie)
     ]
     require(len(one_by_one) > 0, "movie names no movie: name at least one")
-    if len({one.output for one in one_by_one}) < len(one_by_one):
-        raise EmitterError("two of the movies have the same name: localize them into folders of their own")
+    names = Counter(one.output.name for one in one_by_one)
+    alike, n_alike = names.most_common(1)[0]
+    if n_alike > 1:
+        raise EmitterError(
+            f"{n_alike} of the movies would all be written to {alike}: localize them into folders of their own"
+        )
     return one_by_one
 
 
@@ -131,6 +136,7 @@ def _localize_movie(
         if finished is not None and finished.has(output, _job(settings, movie, of_table=False)):
             log.info("%s is there already", output)
             return {}
+        localizer.check(movie)
         start = time.monotonic()
         image = _image_of(movie, bundle, settings)
         written = written_name(output, settings.format_name())
@@ -142,7 +148,6 @@ def _localize_movie(
             last_frame = int(movie.frame_numbers[-1])
             movie_told = Acquisition(bundle.pixel_size, (movie.height, movie.width), last_frame + 1)
             reformat(written, output, settings.format_name(), movie_told)
-        target.done()
         frames_per_second = n_now / (time.monotonic() - start)
         places = work.places
         log.info("%d emitters in %d frames, %.3g frames/s", n_emitters, len(places), frames_per_second)
@@ -153,6 +158,7 @@ def _localize_movie(
             title = f"Localizations of {_short(movie.name)}"
             looked_at = movie, places, used(bundle, settings), title, settings.region
             log.info("wrote %s", report_of(page, read_parts(output)[0], image_path, *looked_at))
+        target.done()
         if finished is not None:
             finished.add(output, _job(settings, movie, of_table=False))
     return {

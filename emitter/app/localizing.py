@@ -55,8 +55,7 @@ class Work:
         return places_of(self.movie, self.frames)
 
     def tables(self, done: int) -> Tables:
-        """Of every block but those of the first frames, which are done; see ``Localizer.tables``."""
-        self.localizer.check(self.movie)
+        """Of every block but those of the first frames, which are done; see ``Localizer.predicted``."""
         checks = FrameChecks(self.movie.name)
         blocks = self.localizer.blocks(self.movie, self.frames, done)
         if self.devices == 1:
@@ -98,7 +97,7 @@ class Target:
             EmitterError: when that was another job.
         """
         journal = self.journal
-        at_last_step = self.on_the_way and not journal.partial.is_file()  # if an earlier life came so far
+        at_last_step = not journal.partial.is_file()  # if an earlier life came so far
         before = journal.read(self.output if at_last_step else journal.partial)
         if at_last_step and before.n_bytes:
             self.output.rename(journal.partial)

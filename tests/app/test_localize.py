@@ -184,6 +184,29 @@ def test_a_folder_in_the_way_of_the_image_or_the_report_is_said_before_the_work(
     assert files(tmp_path) == sorted([name, "movie.tif"])
 
 
+@pytest.mark.parametrize("name", ["locs.csv", "locs.smlm"])
+def test_what_was_stopped_at_its_report_looks_at_no_frame_again(
+    tmp_path: Path, marker: Marker, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    chosen = settings(tmp_path, output=tmp_path / name, report=True)
+
+    def stopped(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(localize, "report_of", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(chosen)
+    there = (tmp_path / name).read_bytes(), (tmp_path / "locs.png").read_bytes()
+    monkeypatch.setattr(localize, "report_of", lambda page, *_: page)
+    marker.interrupt_after = 0  # it is not asked again
+    run(chosen)
+    assert ((tmp_path / name).read_bytes(), (tmp_path / "locs.png").read_bytes()) == there
+    assert files(tmp_path) == sorted([name, "locs.png", "movie.tif"])
+    with pytest.raises(KeyboardInterrupt):  # what is finished is made anew
+        run(chosen)
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), EmitterError("the format cannot hold it")])
 def test_a_finished_table_outlives_what_stops_its_last_step(
     tmp_path: Path,
