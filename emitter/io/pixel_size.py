@@ -55,9 +55,10 @@ def plausible(x_nm: float, y_nm: float) -> PixelSize | None:
 
 def _ome(file: tifffile.TiffFile) -> tuple[float, float]:
     """OME-XML's PhysicalSizeX and Y of the first image; µm where no unit is given, as its schema says."""
-    if not file.is_ome or file.ome_metadata is None:
+    page = file.pages[0]
+    if not page.is_ome:  # of the page: a file of several is opened as if it were on its own
         return _NONE
-    images = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
+    images = tifffile.xml2dict(page.description)["OME"]["Image"]
     pixels = (images[0] if isinstance(images, list) else images)["Pixels"]
     units = (pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in ("X", "Y"))
     x_nm, y_nm = (

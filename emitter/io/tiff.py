@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -163,4 +163,12 @@ def _read_series(series: tifffile.TiffPageSeries, path: Path, start: int, stop: 
     ):  # contiguous and uncompressed: also ImageJ's files over 4 GB with a single page
         dtype = np.dtype(series.keyframe.parent.byteorder + series.dtype.char)
         return read_flat(path, dtype, series.dataoffset, start, (stop - start, height, width))
-    return np.stack([series.pages[index].asarray().reshape(height, width) for index in range(start, stop)])
+    with ExitStack() as opened:
+        frames = []
+        for index in range(start, stop):
+            handle = series.pages[index].parent.filehandle
+            if handle.closed:  # another file of a multi-file OME-TIFF
+                handle.open()
+                opened.callback(handle.close)
+            frames.append(series.pages[index].asarray().reshape(height, width))
+    return np.stack(frames)

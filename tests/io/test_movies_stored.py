@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nd2_file import write_nd2
 
 from emitter.core.errors import EmitterError
+from emitter.core.units import PixelSize
 from emitter.io.movies import movies_of, open_movie
 from emitter.io.prefetch import prefetched
 
@@ -192,3 +193,40 @@ def test_each_file_that_is_named_is_a_movie(tmp_path: Path) -> None:
     assert movies_of([in_order[1], "a.h5:/x", "b.zarr:/y"]) == [in_order[1], "a.h5:/x", "b.zarr:/y"]
     with pytest.raises(EmitterError, match="no file matches"):
         movies_of(str(tmp_path / "*.dax"))
+
+
+_OME = """<?xml version="1.0" encoding="UTF-8"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}"><Image ID="Image:0"><Pixels
+ ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="{width}" SizeY="{height}" SizeC="1" SizeZ="1" SizeT="{n}"
+ PhysicalSizeX="0.16" PhysicalSizeY="0.16"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image>
+</OME>"""
+_PLANE = '<TiffData FirstT="{t}" IFD="{ifd}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{uuid}</UUID></TiffData>'
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_ome_tiff_of_several_files_is_one_movie_by_any_of_them_and_by_its_folder(tmp_path: Path) -> None:
+    """The standard's way to say which frame is in which file, here by hand."""
+    uuids = [f"00000000-0000-0000-0000-00000000000{k}" for k in range(3)]
+    parts = [FRAMES[:8], FRAMES[8:14], FRAMES[14:20]]
+    where = [(k, ifd) for k, part in enumerate(parts) for ifd in range(len(part))]
+    planes = "".join(
+        _PLANE.format(t=t, ifd=ifd, name=f"part{k}.ome.tif", uuid=uuids[k])
+        for t, (k, ifd) in enumerate(where)
+    )
+    height, width = FRAMES.shape[1:]
+    for k, part in enumerate(parts):
+        said = _OME.format(own=uuids[k], width=width, height=height, n=20, planes=planes)
+        with tifffile.TiffWriter(tmp_path / f"part{k}.ome.tif", ome=False) as file:
+            for ifd, frame in enumerate(part):
+                file.write(
+                    frame,
+                    description=said if ifd == 0 else None,
+                    metadata=None,
+                    compression="zlib",
+                    contiguous=False,
+                )
+    for movie_path in (tmp_path / "part0.ome.tif", tmp_path / "part2.ome.tif", tmp_path):
+        with open_movie(movie_path) as movie:
+            np.testing.assert_array_equal(movie.read(0, 20), FRAMES[:20])
+            np.testing.assert_array_equal(movie.read(7, 15), FRAMES[7:15])
+            assert movie.pixel_size == PixelSize.of(160)
