@@ -61,6 +61,7 @@ class SequenceMovie(Movie):
             numbers, stray = None, self._paths[int(np.argmax(self._lengths))]
             reason = f"holds {max(self._lengths)} frames and most of the others one"
             if 2 * self._lengths.count(1) <= len(self._lengths):  # stacks
+                _warn_of_missing_stacks(name, self._paths)
                 return None
         if stray is not None and len(self._paths) > 1:
             _warn_once(
@@ -92,6 +93,20 @@ class SequenceMovie(Movie):
 def _warn_once(message: str) -> None:
     """A movie that grows is opened again and again."""
     log.warning(message)
+
+
+def _warn_of_missing_stacks(name: str, paths: Sequence[Path]) -> None:
+    """Where most names hold a number at the same place and these leave one out."""
+    found = Counter(around for path in paths for around in _numbers_in(path.stem))
+    around = max(found, key=lambda one: found[one], default=None)
+    numbers = {one[around] for one in (_numbers_in(path.stem) for path in paths) if around in one}
+    missing = sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - numbers)
+    if missing and len(missing) < len(paths):  # more are no numbering of stacks
+        listed = ", ".join(map(str, missing))
+        _warn_once(
+            f"the stacks of {name} are numbered and lack {listed}: the frames of the others are numbered "
+            "as if nothing lay between, add what is missing if it is of this movie"
+        )
 
 
 def natural_key(path: Path) -> tuple[str, list[tuple[int, int, str]]]:

@@ -89,6 +89,22 @@ def test_the_files_of_one_long_acquisition_are_in_order(tmp_path: Path) -> None:
         np.testing.assert_array_equal(movie.read(0, 20), FRAMES)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "missing"),
+    [([1, 2, 4], "3"), ([1, 2, 3], None), ([0, 1, 5, 2], "3, 4"), ([1, 20], None), ([2, 3], None)],
+)
+def test_a_stack_that_is_missing_among_numbered_ones_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, numbers: list[int], missing: str | None
+) -> None:
+    for number in numbers:
+        tifffile.imwrite(tmp_path / f"cell7_part_{number}.tif", FRAMES[:5])
+    with open_movie(tmp_path) as movie:
+        assert movie.n_frames == 5 * len(numbers)
+    told = [record.message for record in caplog.records if "are numbered and lack" in record.message]
+    assert len(told) == (missing is not None)
+    assert all(f"numbered and lack {missing}:" in message for message in told)
+
+
 @given(n=st.integers(0, 20), depth=st.integers(1, 4), fails_at=st.integers(0, 25))
 def test_prefetched_items_and_errors_come_in_their_place(n: int, depth: int, fails_at: int) -> None:
     def items() -> object:
