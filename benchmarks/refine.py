@@ -95,7 +95,7 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="a .ckpt, or the folder of a run")
     parser.add_argument("--densities", nargs="+", type=float, default=[0.1, 0.3, 0.6, 1, 2, 3, 5])
-    parser.add_argument("--emitters", type=int, default=20_000, help="true ones at every density")
+    parser.add_argument("--emitters", type=int, default=10_000, help="true ones at every density")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()

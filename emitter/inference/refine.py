@@ -35,7 +35,7 @@ from emitter.inference.uncertainty import AXES, LEAST_DENSITY, Uncertainty, hats
 from emitter.metrics.crlb import NoiseVariance
 from emitter.psf.base import PSF
 
-DENSITY_KNOTS = tuple(math.log(density) for density in (LEAST_DENSITY, 0.25, 1.0, 4.0))  # emitters per µm²
+DENSITY_KNOTS = tuple(math.log(density) for density in (LEAST_DENSITY, 1.0, 4.0))  # emitters per µm²
 _STEPS = 3
 _SOLVER_STEPS = 10
 _FARTHEST, _SHORT = 3.0, 1.0  # standard deviations from the network's values

@@ -144,10 +144,10 @@ def test_the_share_is_that_of_the_density_around() -> None:
     crowd_N4 = np.column_stack([rng.uniform(0, SIZE, (n, 2)), np.zeros(n), np.full(n, 2000.0)])
     here = emitters_at(np.concatenate([crowd_N4, TRUE_N4[:1]]), [0] * n + [1])
     columns = {name: np.ones(n + 1) for name in PRECISION_COLUMNS}
-    at_knots = Refiner(known, {}, dict.fromkeys(AXES, (0.1, 0.2, 0.3, 0.4)))
+    at_knots = Refiner(known, {}, dict.fromkeys(AXES, (0.1, 0.2, 0.4)))
     flat = torch.full((2, SIZE, SIZE), BACKGROUND)
     _, narrower = at_knots(here, columns, flat, flat)
-    share = np.interp(np.log((n - 1) / side_um**2 + 1 / 16), DENSITY_KNOTS, (0.1, 0.2, 0.3, 0.4))
+    share = np.interp(np.log((n - 1) / side_um**2 + 1 / 16), DENSITY_KNOTS, (0.1, 0.2, 0.4))
     np.testing.assert_allclose(narrower["precision_x_nm"], [share] * n + [0.1])
 
 
