@@ -17,11 +17,11 @@ def told_refiner(bundle: Bundle) -> Refiner:
     """The refinement for a network, fitted here, and what it will do."""
     log.info("simulating frames to find how far the refinement may go")
     refiner = fit_refiner(bundle)
-    alone, crowded = (
+    alone, dense = (
         ", ".join(f"{axis.removesuffix('_nm')} {gains[k]:.2f}" for axis, gains in refiner.gains.items())
         for k in (0, -1)
     )
-    log.info("share of the way that is gone: alone %s; crowded %s (0: not refined)", alone, crowded)
+    log.info("share of the way that is gone: alone %s; at 4 per µm² %s (0: not refined)", alone, dense)
     return refiner
 
 

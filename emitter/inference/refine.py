@@ -10,7 +10,8 @@ Signal Processing: Estimation Theory, 1993, ch. 7 and 11). The background is the
 
 The network has seen this frame already, and its neighbours besides: what it says and what the frame says are not
 independent, and the maximum a posteriori alone counts the frame twice. So only a share of the way is gone, the
-``gains``, fitted on simulated frames (``refine_fit.py``); 0, where the frame has nothing to add.
+``gains``, fitted on simulated frames (``refine_fit.py``) by how dense they are; 0, where the frame has nothing to add.
+Nor is a long way believed: see ``redescended``.
 
 Shape suffixes: N emitters, 4 parameters (x and y in px, z in nm, photons), K knots, B images, H rows, W columns, p
 pixels of a patch.
@@ -18,6 +19,7 @@ pixels of a patch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -29,22 +31,21 @@ from emitter.core import channels as ch
 from emitter.core.channels import Scaling
 from emitter.core.emitters import Emitters
 from emitter.core.table import PRECISION_COLUMNS
-from emitter.inference.uncertainty import AXES, Uncertainty, hats
+from emitter.inference.uncertainty import AXES, LEAST_DENSITY, Uncertainty, hats
 from emitter.metrics.crlb import NoiseVariance
 from emitter.psf.base import PSF
 
-CROWD_RADIUS_NM = 1000.0
-CROWD_KNOTS = (0.0, 1.0, 2.0, 3.0, 4.0)  # of log2(1 + emitters within CROWD_RADIUS_NM)
+DENSITY_KNOTS = tuple(math.log(density) for density in (LEAST_DENSITY, 1.0, 4.0))  # emitters per µm²
 _STEPS = 3
 _SOLVER_STEPS = 10
-_FARTHEST = 3.0  # standard deviations from the network's values
+_FARTHEST, _SHORT = 3.0, 1.0  # standard deviations from the network's values
 _FEWEST_PHOTONS = 1.0
 
 
 @dataclass(frozen=True)
 class Refiner:
-    """``gains``, ``spreads`` (K,) by axis over ``CROWD_KNOTS``: which share of the way is gone, and what is left of the
-    standard deviation."""
+    """``gains``, ``spreads`` (K,) by axis over ``DENSITY_KNOTS``: which share of the way is gone, and what is left of
+    the standard deviation."""
 
     uncertainty: Uncertainty
     gains: Mapping[str, tuple[float, ...]]
@@ -68,14 +69,13 @@ class Refiner:
         emitters = emitters.to("cpu")
         std_N4 = deviations(columns, self.uncertainty)
         moved_N4 = std_N4 * self.ways(emitters, columns, frames_BHW, background_BHW)
-        crowd_NK = crowd(self.uncertainty, emitters)
+        knots_NK = density_weights(self.uncertainty, emitters, *frames_BHW.shape[1:])
         columns = dict(columns)
         for k, (axis, name) in enumerate(zip(AXES, PRECISION_COLUMNS, strict=True)):
-            gain_N = crowd_NK @ np.asarray(self.gains.get(axis, np.zeros(len(CROWD_KNOTS))))
+            gain_N = knots_NK @ np.asarray(self.gains.get(axis, np.zeros(len(DENSITY_KNOTS))))
             moved_N4[:, k] *= torch.from_numpy(gain_N).to(moved_N4)
-            columns[name] = columns[name] * (
-                crowd_NK @ np.asarray(self.spreads.get(axis, np.ones(len(CROWD_KNOTS))))
-            )
+            spread_N = knots_NK @ np.asarray(self.spreads.get(axis, np.ones(len(DENSITY_KNOTS))))
+            columns[name] = columns[name] * spread_N
         return with_values(emitters, values(emitters) + moved_N4), columns
 
     def ways(
@@ -85,8 +85,7 @@ class Refiner:
         frames_BHW: Tensor,
         background_BHW: Tensor,
     ) -> Tensor:
-        """(N, 4) in standard deviations: the way to the maximum a posteriori, cut short where it is longer than one: a
-        frame that contradicts the network is more often misunderstood by the few emitters in it."""
+        """(N, 4) in standard deviations: the way to the maximum a posteriori, ``redescended``."""
         known, emitters = self.uncertainty, emitters.to("cpu")  # where PSF and camera are
         std_N4 = deviations(columns, known)
         most_probable = refined(
@@ -98,8 +97,7 @@ class Refiner:
             background_BHW.cpu(),
         )
         way_N4 = (values(most_probable) - values(emitters)) / std_N4.clamp(min=1e-9)
-        way_N4 = torch.where(std_N4 > 0, way_N4, 0.0)
-        return way_N4 / way_N4.abs().amax(dim=1, keepdim=True).clamp(min=1.0)
+        return redescended(torch.where(std_N4 > 0, way_N4, 0.0))
 
 
 def deviations(columns: Mapping[str, np.ndarray], known: Uncertainty) -> Tensor:
@@ -109,9 +107,19 @@ def deviations(columns: Mapping[str, np.ndarray], known: Uncertainty) -> Tensor:
     return torch.from_numpy(np.nan_to_num(std_N4, nan=0.0)).float()
 
 
-def crowd(known: Uncertainty, emitters: Emitters) -> np.ndarray:
-    """(N, K): weights of ``CROWD_KNOTS``."""
-    return hats(np.log2(1 + known.neighbours(emitters.to("cpu"), CROWD_RADIUS_NM)), CROWD_KNOTS)
+def redescended(way_N4: Tensor) -> Tensor:
+    """A way of up to one standard deviation (the longest of its four) as it is, a longer one shorter the longer it is,
+    one of three standard deviations not at all: a frame that contradicts the network so much is misunderstood by the
+    emitters in it, as where one of them is not found. (The redescending function of Hampel, Journal of the American
+    Statistical Association 69, 383, 1974, with its corners at 1, 1 and 3.)"""
+    length_N1 = way_N4.abs().amax(dim=1, keepdim=True)
+    left_N1 = ((_FARTHEST - length_N1) / (_FARTHEST - _SHORT)).clamp(0.0, 1.0)
+    return way_N4 * left_N1 / length_N1.clamp(min=_SHORT)
+
+
+def density_weights(known: Uncertainty, emitters: Emitters, height: int, width: int) -> np.ndarray:
+    """(N, K): weights of ``DENSITY_KNOTS`` for emitters of images of this size."""
+    return hats(known.log_density(emitters.to("cpu"), height, width), DENSITY_KNOTS)
 
 
 def background(maps_BCHW: Tensor, scaling: Scaling, height: int, width: int) -> Tensor:

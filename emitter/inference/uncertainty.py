@@ -145,7 +145,7 @@ class Uncertainty:
     def log_density(self, emitters: Emitters, height: int, width: int) -> np.ndarray:
         """(N,) logarithm of the other emitters per µm² in a square around each, as far as it lies in the image of
         ``height`` × ``width`` pixels."""
-        around_N = self._others(emitters, _AROUND_NM, norm=np.inf)
+        around_N = self._around(emitters)
         area_N = np.ones(len(emitters))
         size_nm = self.pixel_size.to_nm(float(width), float(height))
         for place_nm, end_nm in zip(self._place_nm(emitters), size_nm, strict=True):
@@ -155,19 +155,15 @@ class Uncertainty:
         density: np.ndarray = np.log(around_N / area_N + LEAST_DENSITY)
         return density
 
-    def neighbours(self, emitters: Emitters, radius_nm: float) -> np.ndarray:
-        """(N,) other emitters of the same image within a radius."""
-        return self._others(emitters, radius_nm, norm=2.0)
-
-    def _others(self, emitters: Emitters, reach_nm: float, norm: float) -> np.ndarray:
-        """(N,) within reach, as the norm measures it."""
+    def _around(self, emitters: Emitters) -> np.ndarray:
+        """(N,) other emitters of the same image in the square around each."""
         if not len(emitters):
             return np.zeros(0)
         x_nm, y_nm = self._place_nm(emitters)
-        apart_nm = 2 * reach_nm + np.ptp(x_nm) + np.ptp(y_nm)
+        apart_nm = 2 * _AROUND_NM + np.ptp(x_nm) + np.ptp(y_nm)
         place_N3 = np.stack([x_nm, y_nm, _numpy(emitters.image_N) * apart_nm], axis=1)
         counts_N: np.ndarray = cKDTree(place_N3).query_ball_point(
-            place_N3, reach_nm, p=norm, return_length=True
+            place_N3, _AROUND_NM, p=np.inf, return_length=True
         )
         return counts_N - 1
 

@@ -15,7 +15,7 @@ from emitter.core.channels import Scaling
 from emitter.core.emitters import Emitters
 from emitter.core.table import PRECISION_COLUMNS
 from emitter.core.units import PixelSize
-from emitter.inference.refine import Refiner, background, refined, values
+from emitter.inference.refine import DENSITY_KNOTS, Refiner, background, redescended, refined, values
 from emitter.inference.refine_fit import fitted_gains
 from emitter.inference.uncertainty import AXES, Uncertainty
 from emitter.psf.base import PSF
@@ -127,7 +127,8 @@ def test_a_refiner_without_gains_changes_nothing_and_with_them_goes_a_share() ->
     np.testing.assert_allclose(kept["precision_x_nm"], columns["precision_x_nm"])
     whole = Refiner(known, {}, {}).ways(here, columns, frames, flat)
     assert whole.abs().max() <= 1.0
-    half = Refiner(known, dict.fromkeys(AXES, (0.5,) * 5), dict.fromkeys(AXES, (0.8,) * 5))
+    n_knots = len(DENSITY_KNOTS)
+    half = Refiner(known, dict.fromkeys(AXES, (0.5,) * n_knots), dict.fromkeys(AXES, (0.8,) * n_knots))
     moved, narrower = half(here, columns, frames, flat)
     torch.testing.assert_close(
         values(moved) - values(here), 0.5 * whole * torch.tensor(STD_4).float(), rtol=1e-3, atol=1e-3
@@ -135,13 +136,37 @@ def test_a_refiner_without_gains_changes_nothing_and_with_them_goes_a_share() ->
     np.testing.assert_allclose(narrower["precision_z_nm"], 0.8 * nm_4[2])
 
 
+def test_the_share_is_that_of_the_density_around() -> None:
+    known = Uncertainty(PSF_3D, poisson, PIXEL, True)
+    rng = np.random.default_rng(3)
+    side_um = SIZE * 0.1  # less than what is looked at around an emitter
+    n = round(side_um**2 * 1.0) + 1  # the others: about 1 per µm²
+    crowd_N4 = np.column_stack([rng.uniform(0, SIZE, (n, 2)), np.zeros(n), np.full(n, 2000.0)])
+    here = emitters_at(np.concatenate([crowd_N4, TRUE_N4[:1]]), [0] * n + [1])
+    columns = {name: np.ones(n + 1) for name in PRECISION_COLUMNS}
+    at_knots = Refiner(known, {}, dict.fromkeys(AXES, (0.1, 0.2, 0.4)))
+    flat = torch.full((2, SIZE, SIZE), BACKGROUND)
+    _, narrower = at_knots(here, columns, flat, flat)
+    share = np.interp(np.log((n - 1) / side_um**2 + 1 / 16), DENSITY_KNOTS, (0.1, 0.2, 0.4))
+    np.testing.assert_allclose(narrower["precision_x_nm"], [share] * n + [0.1])
+
+
+def test_a_long_way_is_not_believed() -> None:
+    short = torch.tensor([[0.5, -0.9, 0.0, 0.2], [1.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(redescended(short), short)
+    longer = torch.tensor([[2.0, -1.0, 0.0, 0.5], [0.0, 2.5, 0.0, 0.0], [0.1, 0.1, 0.1, -3.0]])
+    torch.testing.assert_close(
+        redescended(longer), torch.tensor([[0.5, -0.25, 0.0, 0.125], [0.0, 0.25, 0.0, 0.0], [0.0] * 4])
+    )
+
+
 @pytest.mark.parametrize(("share", "expected_gain"), [(0.6, 0.6), (-0.3, 0.0), (1.7, 1.0), (0.0, 0.0)])
 def test_the_share_is_what_the_errors_were_made_of(share: float, expected_gain: float) -> None:
     rng = np.random.default_rng(2)
     move_M = rng.normal(0, 0.7, 20_000)
-    crowd_MK = np.eye(2)[rng.integers(0, 2, len(move_M))]
+    knots_MK = np.eye(2)[rng.integers(0, 2, len(move_M))]
     error_M = share * move_M + rng.normal(0, 0.8, len(move_M))
-    gain_K, spread_K = fitted_gains(crowd_MK, error_M, move_M)
+    gain_K, spread_K = fitted_gains(knots_MK, error_M, move_M)
     np.testing.assert_allclose(gain_K, expected_gain, atol=0.05)
     left = (error_M - expected_gain * move_M).std() / error_M.std()
     np.testing.assert_allclose(spread_K, left, atol=0.02)
