@@ -234,6 +234,22 @@ def test_resolution_says_what_cannot_be_had(locs: Path, caplog) -> None:
     assert report["frequency_per_nm"][-1] == pytest.approx(1 / 20, rel=0.02)  # Nyquist of 10 nm
 
 
+def test_resolution_says_where_nena_is_finer_than_the_tables_precisions(tmp_path: Path, caplog) -> None:
+    rng = np.random.default_rng(6)
+    at = np.repeat(np.arange(400), 2)
+    x, y = (rng.uniform(0, 5000, 400)[at] + rng.normal(0, 3, 800) for _ in range(2))
+    ten = np.full(800, 10.0)
+    table = EmitterTable.of(np.arange(800), x_nm=x, y_nm=y, precision_x_nm=ten, precision_y_nm=ten)
+    write_table(tmp_path / "locs.csv", table)
+    output = tmp_path / "resolution.json"
+    resolution.run(resolution.Settings(localizations=tmp_path / "locs.csv", output=output))
+    report = json.loads(output.read_text())
+    assert report["nena_precision_nm"] == pytest.approx(3, rel=0.1)
+    nena_says = report["warnings"][-1]
+    assert "NeNA is probably too fine" in nena_says and "(median 10 nm)" in nena_says
+    assert nena_says in caplog.text
+
+
 @pytest.fixture
 def drifting(tmp_path: Path) -> Path:
     """Sites that are seen again and again, while all of them drift by 200 nm in x over 400 frames."""
