@@ -87,11 +87,14 @@ def read_csv(path: Path, pixel_size: PixelSize | None = None) -> tuple[Parts, Ac
         EmitterError: an unknown layout (naming the columns found and expected), or a row that is not numbers.
     """
     names, separator, layout = _columns_of(path, _header(path))
-    return Parts(partial(_parts, path, names, separator, layout)), Acquisition(pixel_size)
+    wanted = set(chain.from_iterable(layout.columns.values())) & set(names)
+    unread = [name for name in names if name not in wanted]
+    return Parts(partial(_parts, path, names, separator, layout, wanted), unread), Acquisition(pixel_size)
 
 
-def _parts(path: Path, names: list[str], separator: str, layout: _Layout) -> Iterator[EmitterTable]:
-    wanted = {candidate for candidates in layout.columns.values() for candidate in candidates} & set(names)
+def _parts(
+    path: Path, names: list[str], separator: str, layout: _Layout, wanted: set[str]
+) -> Iterator[EmitterTable]:
     n_rows = 0
     for cells in _read_numbers(path, names, separator, wanted):
         columns = pick(cells, layout.columns)

@@ -77,7 +77,8 @@ def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Par
     if not {"frame", "x_nm", "y_nm"} <= theirs.keys():
         raise EmitterError(f"{path} has the columns {', '.join(there)}: expected frame, x, y")
     in_nm = _is_in_nm(path, file)
-    return Parts(partial(_parts, path, theirs, acquisition.pixel_size, in_nm)), acquisition
+    unread = [name for name in there if name not in theirs.values()]
+    return Parts(partial(_parts, path, theirs, acquisition.pixel_size, in_nm), unread), acquisition
 
 
 def _parts(path: Path, theirs: dict[str, str], size: PixelSize, in_nm: bool) -> Iterator[EmitterTable]:

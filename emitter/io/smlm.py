@@ -100,7 +100,10 @@ def read_smlm(path: Path, pixel_size: PixelSize | None) -> tuple[Parts, Acquisit
                     yield checked_table(path, "this SMLM file", first, columns, n_rows)
                     n_rows += len(columns["frame"])
 
-    return Parts(again), Acquisition(pixel_size)
+    unread = {
+        name: None for one in stored for name in one.row.names or () if name not in one.headers.values()
+    }
+    return Parts(again, unread), Acquisition(pixel_size)
 
 
 def write_smlm(path: Path, parts: Parts, acquisition: Acquisition) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Literal
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from numpy.lib.recfunctions import append_fields
 
 from emitter.app import drift, link, render, resolution
 from emitter.app import filter as filter_program
@@ -38,6 +41,33 @@ def locs(tmp_path: Path) -> Path:
     )
     write_table(tmp_path / "locs.csv", table)
     return tmp_path / "locs.csv"
+
+
+@pytest.mark.parametrize("ending", ["csv", "hdf5", "smlm"])
+def test_filter_names_the_columns_of_a_file_that_are_not_read(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"locs.{ending}"
+    if ending == "csv":
+        path.write_text('"id","frame","x [nm]","y [nm]","sigma1 [nm]"\n1,1,10,20,140\n')
+    else:
+        table = EmitterTable.of([0], x_nm=[100.0], y_nm=[200.0])
+        write_table(path, table, acquisition=Acquisition(PixelSize.of(100.0), (9, 9), 4))
+    if ending == "hdf5":
+        with h5py.File(path, "a") as file:
+            locs = file["locs"][()]
+            del file["locs"]
+            file["locs"] = append_fields(locs, "sigma1", [1.4], usemask=False)
+    if ending == "smlm":
+        with zipfile.ZipFile(path) as archive:
+            manifest, rows = json.loads(archive.read("manifest.json")), archive.read("table-0.bin")
+        (layout,) = manifest["formats"].values()
+        for name, value in {"headers": "sigma1", "dtype": "float32", "shape": 1, "units": "nm"}.items():
+            layout[name].append(value)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("manifest.json", json.dumps(manifest))
+            archive.writestr("table-0.bin", rows + np.float32(140).tobytes())
+    settings = filter_program.Settings(localizations=path, output=tmp_path / "kept.csv", where="sigma1 < 150")
+    with pytest.raises(EmitterError, match=r"no column 'sigma1'.*there are frame.*not read \(.*sigma1"):
+        filter_program.run(settings)
 
 
 def test_filter_takes_an_expression_as_it_is_typed(locs: Path) -> None:
