@@ -314,6 +314,17 @@ def test_a_table_that_vanishes_while_it_is_read_is_told_as_such(tmp_path: Path) 
 def test_missing_table(tmp_path: Path) -> None:
     with pytest.raises(EmitterError, match=r"nope\.csv does not exist"):
         read_table(tmp_path / "nope.csv")
+    with pytest.raises(EmitterError, match="is a folder: give the name of a file in it"):
+        read_table(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.99])
+def test_a_smlm_file_that_is_cut_off_is_told_as_damaged(tmp_path: Path, kept: float) -> None:
+    write_table(tmp_path / "a.smlm", EmitterTable.of(range(500), x_nm=range(500), y_nm=range(500)))
+    whole = (tmp_path / "a.smlm").read_bytes()
+    (tmp_path / "a.smlm").write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(EmitterError, match=r"a\.smlm cannot be read \(.*copy or write it again"):
+        read_table(tmp_path / "a.smlm")
 
 
 def test_an_empty_truth_is_a_table(tmp_path: Path) -> None:
