@@ -22,7 +22,7 @@ from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.inference.bundle import load_bundle
-from emitter.io.files import prepare_output
+from emitter.io.files import leaving_no_empty, prepare_output
 from emitter.io.movie import Movie
 from emitter.io.movies import open_movie
 from emitter.io.tables import read_table
@@ -115,7 +115,12 @@ def run(settings: Settings) -> dict[str, Any]:
     Raises:
         EmitterError: a table that cannot be read, truth without rows, or an output that cannot be written.
     """
-    prepare_output(settings.output / METRICS_FILE)
+    with leaving_no_empty(settings.output):
+        prepare_output(settings.output / METRICS_FILE)
+        return _run(settings)
+
+
+def _run(settings: Settings) -> dict[str, Any]:
     with _opened(settings) as movie:
         if movie is not None:
             settings = _with_field(settings, movie)
