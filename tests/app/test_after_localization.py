@@ -252,6 +252,31 @@ def test_link_writes_the_number_of_frames(locs: Path) -> None:
     assert rows.photons.sum() == pytest.approx(read_table(locs).photons.sum())
 
 
+@pytest.mark.parametrize("ending", [".csv", ".hdf5", ".parquet"])
+def test_nothing_is_linked_to_nothing_and_refused_by_others(
+    locs: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What filter.py may leave; Picasso's needs the movie's extent, which a file of it tells."""
+    empty, output = locs.parent / f"empty{ending}", locs.parent / f"linked{ending}"
+    write_table(empty, EmitterTable.empty(), acquisition=Acquisition(PixelSize.of(100.0), (20, 30), 50))
+    with caplog.at_level("INFO"):
+        assert len(link.run(link.Settings(localizations=empty, output=output))) == 0
+    assert len(read_table(output)) == 0 and "0 localizations became 0 rows" in caplog.text
+    for program, name in ((drift, "a.csv"), (render, "a.png"), (resolution, "a.json")):
+        with pytest.raises(EmitterError, match="has no rows: give one with localizations"):
+            program.run(program.Settings(localizations=empty, output=locs.parent / name))
+        assert not (locs.parent / name).exists()
+
+
+def test_gaussians_without_a_precision_are_told_how_wide_to_be(tmp_path: Path) -> None:
+    write_table(tmp_path / "locs.csv", EmitterTable.of([0, 1], x_nm=[100.0, 300.0], y_nm=[100.0, 300.0]))
+    settings = render.Settings(
+        localizations=tmp_path / "locs.csv", output=tmp_path / "a.png", style="gaussian"
+    )
+    with pytest.raises(EmitterError, match=r"give one width for all.*sigma_nm="):
+        render.run(settings)
+
+
 def test_resolution_says_what_cannot_be_had(locs: Path, caplog) -> None:
     output = locs.parent / "resolution.json"
     resolution.run(resolution.Settings(localizations=locs, output=output))
