@@ -14,6 +14,7 @@ import numpy as np
 
 from emitter.app.evaluate_report import report_of
 from emitter.app.examples import ShownFrames
+from emitter.app.given import warn_of_unused_flux
 from emitter.app.held_out import held_out_frames, held_out_tables
 from emitter.app.schema import build, to_plain
 from emitter.app.scoring import METRICS_FILE, Scored, offset_note, score, show, write_report
@@ -267,6 +268,7 @@ def changed(simulation: SimulationSettings, settings: Mapping[str, Any]) -> Simu
     plain = to_plain(simulation)
     flux = {**plain["flux"], **settings.get("flux", {})}
     merged = build(SimulationSettings, {**plain, **settings, "flux": flux}, "simulation")
+    warn_of_unused_flux(merged.flux, {f"simulation.flux.{name}" for name in settings.get("flux", {})})
     require(
         merged.n_frames == simulation.n_frames,
         f"simulation.n_frames is {merged.n_frames} and the network sees {simulation.n_frames} frames: leave it out",
