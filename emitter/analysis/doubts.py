@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from emitter.analysis.frc import THRESHOLD, RingCorrelation, blocks
-from emitter.analysis.nena import Nena, distances_to_frame
+from emitter.analysis.nena import Nena, distances_to_frame, scatter_over_precision
 from emitter.core.table import EmitterTable
 
 _SPREAD = 0.1  # of the figure itself: what more varies is not known
@@ -17,6 +17,9 @@ _OF_A_BLOCK = 0.1  # docs/tables.md: how far FRC is off where so much of the loc
 _SHARED = 0.25
 _SAME_NM = 50.0  # within it, two of frames near each other are one blink
 _FINEST_RINGS = 5
+# Of the scatter that a table's own precisions make one expect: 1.0 and 1.3 in tables of Picasso and SMAP, which fit
+# each frame by itself, 0.4 in ours, of networks that look at three frames.
+_MIN_SCATTER = 1 / 1.5
 
 
 def frc_doubts(table: EmitterTable, curve: RingCorrelation) -> list[str]:
@@ -51,14 +54,28 @@ def frc_doubts(table: EmitterTable, curve: RingCorrelation) -> list[str]:
     return doubts
 
 
-def nena_doubts(found: Nena) -> list[str]:
-    """Why a NeNA precision is not to be trusted."""
-    if found.error_nm <= _SPREAD * found.precision_nm:
-        return []
-    return [
-        f"NeNA is uncertain by {found.error_nm:.2g} nm: too few emitters are seen in two frames in a row, give more "
-        "localizations or a table that is not linked"
-    ]
+def nena_doubts(found: Nena, table: EmitterTable) -> list[str]:
+    """Why the NeNA precision of a table is not to be trusted, one sentence each."""
+    doubts = []
+    if found.error_nm > _SPREAD * found.precision_nm:
+        doubts.append(
+            f"NeNA is uncertain by {found.error_nm:.2g} nm: too few emitters are seen in two frames in a row, give "
+            "more localizations or a table that is not linked"
+        )
+    scatter = scatter_over_precision(table)
+    if scatter < _MIN_SCATTER:
+        doubts.append(
+            f"NeNA is probably too fine: from one frame to the next an emitter moves by {scatter:.0%} of what the "
+            "table's own precisions say, as where a network sees several frames at once and errs alike in all; unless "
+            f"these precisions are too large, go by them (median {_median_precision_nm(table):.3g} nm)"
+        )
+    return doubts
+
+
+def _median_precision_nm(table: EmitterTable) -> float:
+    """Of x and y together; NaN where nothing is known."""
+    columns = (table.precision_x_nm, table.precision_y_nm)
+    return float(np.nanmedian(np.concatenate([column for column in columns if column is not None])))
 
 
 def shared_blinks(table: EmitterTable) -> float:

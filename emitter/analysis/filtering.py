@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -47,19 +48,21 @@ _ALLOWED = (
 )
 
 
-def filtered(table: EmitterTable, where: str) -> EmitterTable:
+def filtered(table: EmitterTable, where: str, unread: Sequence[str] = ()) -> EmitterTable:
     """The rows for which an expression of the columns is true, in their order.
 
     Args:
         table: the emitters.
         where: comparisons of columns and numbers, joined by and, or, not; + - * / % **, ``in [1, 2]``, brackets and
             sqrt, abs, exp, log, log10, sin, cos, arctan2 are there too. A comparison with NaN (unknown) is false.
+        unread: columns of the table's file that are not in the table, to be named where the expression has one that is
+            not there.
 
     Raises:
         EmitterError: an expression that cannot be read, names no column of the table, or is not true or false.
     """
     tree = _parsed(where)
-    _check(tree, where, table)
+    _check(tree, where, table, unread)
     used = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in table.columns()]
     if not used:
         raise EmitterError(f"where is '{where}', without any column: there are {', '.join(table.columns())}")
@@ -97,7 +100,7 @@ def _parsed(where: str) -> ast.Expression:
         raise EmitterError(f"where is '{where}' and cannot be read: {_HOW}") from error
 
 
-def _check(tree: ast.Expression, where: str, table: EmitterTable) -> None:
+def _check(tree: ast.Expression, where: str, table: EmitterTable, unread: Sequence[str]) -> None:
     """Refuse whatever is not a comparison of columns."""
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
@@ -111,6 +114,7 @@ def _check(tree: ast.Expression, where: str, table: EmitterTable) -> None:
             raise EmitterError(
                 f"where is '{where}' and the table has no column '{node.id}': there are "
                 f"{', '.join(table.columns())}"
+                + (f"; other columns of the file are not read ({', '.join(unread)})" if unread else "")
             )
         number = not isinstance(node, ast.Constant) or isinstance(node.value, float)
         if not isinstance(node, _ALLOWED) or not number:

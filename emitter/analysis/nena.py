@@ -1,6 +1,6 @@
 """Localization precision from nearest neighbours in adjacent frames (NeNA).
 
-Endesfelder et al., Histochem. Cell Biol. 141, 629 (2014). Shape suffixes: N rows, D distances, B bins.
+Endesfelder et al., Histochem. Cell Biol. 141, 629 (2014). Shape suffixes: N rows, D distances, B bins, P pairs of rows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from emitter.core.table import EmitterTable
 
 _BINS = 100
 _MIN_DISTANCES = 200
+_MEDIAN_OF_CHI2 = 2 * np.log(2)  # with two degrees of freedom
 _MIN_SAME = 0.05  # share of distances that are of one emitter with itself: with fewer the width is arbitrary
 
 
@@ -75,13 +76,41 @@ def next_frame_distances(table: EmitterTable, max_distance_nm: float) -> np.ndar
     return distance_N[np.isfinite(distance_N)]
 
 
+def scatter_over_precision(table: EmitterTable, max_distance_nm: float = 200.0) -> float:
+    """How far apart neighbours of adjacent frames are, over what the precisions of the two rows make of it.
+
+    1 where the precisions hold and the errors of adjacent frames are independent, whatever the spread of precisions
+    within the table; below it where they have errors in common. From the median, which different emitters that are
+    near each other raise. NaN without a pair that has precisions.
+    """
+    if table.precision_x_nm is None or table.precision_y_nm is None:
+        return float("nan")
+    distance_N, neighbour_N = _nearest_in_frame(table, table.frame + 1, max_distance_nm)
+    row_P = np.flatnonzero(np.isfinite(distance_N))
+    chi2_P = np.zeros(len(row_P))
+    for at_nm, precision_nm in ((table.x_nm, table.precision_x_nm), (table.y_nm, table.precision_y_nm)):
+        variance_P = precision_nm[row_P] ** 2 + precision_nm[neighbour_N[row_P]] ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            chi2_P += (at_nm[row_P] - at_nm[neighbour_N[row_P]]) ** 2 / variance_P
+    chi2_P = chi2_P[np.isfinite(chi2_P)]
+    return float(np.sqrt(np.median(chi2_P) / _MEDIAN_OF_CHI2)) if len(chi2_P) else float("nan")
+
+
 def distances_to_frame(table: EmitterTable, frame_N: np.ndarray, max_distance_nm: float) -> np.ndarray:
     """Lateral distance (nm) of each row to the nearest of a frame given for it, (N,); inf where none is near."""
+    return _nearest_in_frame(table, frame_N, max_distance_nm)[0]
+
+
+def _nearest_in_frame(
+    table: EmitterTable, frame_N: np.ndarray, max_distance_nm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """As ``distances_to_frame``, with the nearest's row, (N,) each; the row is no row where none is near."""
     # frames far apart as a third length: a neighbour is then always in the frame asked for
     apart = 3 * max_distance_nm
     tree = cKDTree(np.column_stack((table.x_nm, table.y_nm, table.frame * apart)))
     asked_N3 = np.column_stack((table.x_nm, table.y_nm, frame_N * apart))
-    return np.asarray(tree.query(asked_N3, distance_upper_bound=max_distance_nm)[0])
+    distance_N, row_N = tree.query(asked_N3, distance_upper_bound=max_distance_nm)
+    return np.asarray(distance_N), np.asarray(row_N)
 
 
 def _density(

@@ -14,6 +14,7 @@ import numpy as np
 
 from emitter.app.evaluate_report import report_of
 from emitter.app.examples import ShownFrames
+from emitter.app.given import warn_of_unused_flux
 from emitter.app.held_out import held_out_frames, held_out_tables
 from emitter.app.schema import build, to_plain
 from emitter.app.scoring import METRICS_FILE, Scored, offset_note, score, show, write_report
@@ -22,7 +23,7 @@ from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
 from emitter.inference.bundle import load_bundle
-from emitter.io.files import prepare_output
+from emitter.io.files import leaving_no_empty, prepare_output
 from emitter.io.movie import Movie
 from emitter.io.movies import open_movie
 from emitter.io.tables import read_table
@@ -115,7 +116,12 @@ def run(settings: Settings) -> dict[str, Any]:
     Raises:
         EmitterError: a table that cannot be read, truth without rows, or an output that cannot be written.
     """
-    prepare_output(settings.output / METRICS_FILE)
+    with leaving_no_empty(settings.output):
+        prepare_output(settings.output / METRICS_FILE)
+        return _run(settings)
+
+
+def _run(settings: Settings) -> dict[str, Any]:
     with _opened(settings) as movie:
         if movie is not None:
             settings = _with_field(settings, movie)
@@ -262,6 +268,7 @@ def changed(simulation: SimulationSettings, settings: Mapping[str, Any]) -> Simu
     plain = to_plain(simulation)
     flux = {**plain["flux"], **settings.get("flux", {})}
     merged = build(SimulationSettings, {**plain, **settings, "flux": flux}, "simulation")
+    warn_of_unused_flux(merged.flux, {f"simulation.flux.{name}" for name in settings.get("flux", {})})
     require(
         merged.n_frames == simulation.n_frames,
         f"simulation.n_frames is {merged.n_frames} and the network sees {simulation.n_frames} frames: leave it out",

@@ -44,7 +44,7 @@ class _Filter:
         self.n_rows = 0
         for part in self.parts:
             self.n_rows += len(part)
-            yield filtered(part, self.where) if len(part) else part
+            yield filtered(part, self.where, self.parts.unread) if len(part) else part
 
 
 def run(settings: Settings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+
+from emitter.simulation.settings import FluxSettings
+
+log = logging.getLogger(__name__)
 
 
 def given_here(conf: Path) -> set[str]:
@@ -24,6 +29,18 @@ def given(overrides: Sequence[str], conf: Path) -> set[str]:
         file = conf / name / f"{value}.yaml"
         names |= _filled_by(file, name, conf) if file.is_file() else {name}
     return names
+
+
+def warn_of_unused_flux(flux: FluxSettings, names: set[str]) -> None:
+    """One sentence where the command line gives a setting of the flux that its distribution does not go by."""
+    unused = {"mean", "std", "range"} - set(flux.used)
+    for name in sorted(f"simulation.flux.{one}" for one in unused):
+        if name in names:
+            log.warning(
+                "%s has no effect with simulation.flux.distribution=%s, which goes by %s: give these, or another "
+                "distribution",
+                *(name, flux.distribution, " and ".join(flux.used)),
+            )
 
 
 def _filled_by(option: Path, group: str, conf: Path) -> set[str]:

@@ -34,16 +34,22 @@ class Settings(TableToTableSettings):
 
 
 def run(settings: Settings) -> EmitterTable:
-    """Write the merged table, which is returned too.
+    """Write the merged table, which is returned too; of a table without rows one without rows.
 
     Raises:
         EmitterError: a table that cannot be read, far too many neighbours, or an output that cannot be written.
     """
     path = prepare_output(settings.output)
-    table, acquisition = settings.read()
+    parts, acquisition = settings.read_parts()
+    table = parts.table()
     with progress("link"):
         merged = linked(table, settings.link)
     write_table(path, merged, acquisition=acquisition)
-    log.info("%d localizations became %d rows, %.3g each", len(table), len(merged), len(table) / len(merged))
+    log.info(
+        "%d localizations became %d rows, %.3g each",
+        len(table),
+        len(merged),
+        len(table) / max(len(merged), 1),
+    )
     log.info("wrote %s", path)
     return merged

@@ -57,7 +57,7 @@ def run(settings: Settings) -> dict[str, float | list[float] | list[str] | None]
     precision: Nena | None = None
     try:
         precision = nena(table)
-        doubts += nena_doubts(precision)
+        doubts += nena_doubts(precision, table)
         log.info(
             "NeNA precision %.2f ± %.2g nm (standard deviation of x and of y)",
             *(precision.precision_nm, precision.error_nm),

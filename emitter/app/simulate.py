@@ -10,6 +10,8 @@ import numpy as np
 import tifffile
 from rich.progress import Progress
 
+from emitter.app.given import given_here, warn_of_unused_flux
+from emitter.app.launch import conf_dir
 from emitter.core.errors import require
 from emitter.core.table import EmitterTable
 from emitter.io.files import prepare_output, replacing
@@ -54,6 +56,7 @@ def run(settings: Settings) -> None:
     truth_path = prepare_output(output.with_name(f"{output.stem}_truth.csv"))
     camera = Camera.build(settings.camera)
     simulation = settings.simulation
+    warn_of_unused_flux(simulation.flux, given_here(conf_dir()))
     # a camera with maps makes frames of their size, which is what a network for it takes
     frame_size_px = settings.frame_size_px or camera.map_shape or simulation.frame_size_px
     simulation = replace(simulation, frame_size_px=frame_size_px)

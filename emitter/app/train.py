@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from emitter.app.given import given_here
+from emitter.app.given import given_here, warn_of_unused_flux
 from emitter.app.launch import conf_dir
 from emitter.app.preemption import requeued_when_warned
 from emitter.app.ranks import is_first, other_ranks_train
@@ -76,6 +76,7 @@ def run(settings: Settings) -> float:
             pass
     prepare_output(settings.run_dir / CONFIG)
     if is_first():
+        warn_of_unused_flux(settings.simulation.flux, given_here(conf_dir()))
         save_settings(settings)
     try:
         with requeued_when_warned(), other_ranks_train(settings.run_dir, life.checkpoint):

@@ -87,11 +87,14 @@ def read_csv(path: Path, pixel_size: PixelSize | None = None) -> tuple[Parts, Ac
         EmitterError: an unknown layout (naming the columns found and expected), or a row that is not numbers.
     """
     names, separator, layout = _columns_of(path, _header(path))
-    return Parts(partial(_parts, path, names, separator, layout)), Acquisition(pixel_size)
+    wanted = set(chain.from_iterable(layout.columns.values())) & set(names)
+    unread = [name for name in names if name not in wanted]
+    return Parts(partial(_parts, path, names, separator, layout, wanted), unread), Acquisition(pixel_size)
 
 
-def _parts(path: Path, names: list[str], separator: str, layout: _Layout) -> Iterator[EmitterTable]:
-    wanted = {candidate for candidates in layout.columns.values() for candidate in candidates} & set(names)
+def _parts(
+    path: Path, names: list[str], separator: str, layout: _Layout, wanted: set[str]
+) -> Iterator[EmitterTable]:
     n_rows = 0
     for cells in _read_numbers(path, names, separator, wanted):
         columns = pick(cells, layout.columns)
@@ -205,13 +208,13 @@ def _read_even(
 
 
 def _read_uneven(path: Path, names: list[str], separator: str, wanted: set[str]) -> Mapping[str, np.ndarray]:
-    """The columns of a file with rows that are shorter, or longer by blank cells, or have blanks around numbers.
+    """The columns of a file with rows that are longer by blank cells, or have blanks around numbers.
 
     Raises:
-        EmitterError: a cell that is not a number.
+        EmitterError: a row that ends before its last column, or a cell that is not a number.
     """
     # pandas refuses rows that are wider than the first and cuts them where the first is as wide
-    wide = _has_wider_rows(path, len(names), separator)
+    wide = _has_wider_rows(path, names, separator)
 
     def parse(dtype: type) -> pd.DataFrame:
         return pd.read_csv(
@@ -240,22 +243,32 @@ def _read_uneven(path: Path, names: list[str], separator: str, wanted: set[str])
     return {name: _as_floats(path, name, frame[name]) for name in names if name in wanted}
 
 
-def _has_wider_rows(path: Path, n_columns: int, separator: str) -> bool:
+def _has_wider_rows(path: Path, names: list[str], separator: str) -> bool:
     """Whether there are rows with blank cells beyond the header's columns.
 
     Raises:
-        EmitterError: cells there that are not blank, as decimal commas make them.
+        EmitterError: cells there that are not blank, as decimal commas make them, or a row without a cell for each
+            column that has a name.
     """
+    n_columns = n_named = len(names)
+    while n_named and names[n_named - 1] == f"column {n_named}":
+        n_named -= 1
     wider = False
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         for row, line in enumerate(line for line in file if line.strip()):
-            if row == 0 or line.count(separator) < n_columns:
+            n_cells = line.count(separator) + 1
+            if row == 0 or ('"' not in line and n_named <= n_cells <= n_columns):
                 continue
-            beyond = line.split(separator, n_columns)[n_columns]
-            if '"' not in line and not beyond.strip(f"{separator} \r\n"):
+            beyond = line.split(separator, n_columns)[n_columns:]
+            if '"' not in line and beyond and not beyond[0].strip(f"{separator} \r\n"):
                 wider = True
                 continue
             cells = next(csv.reader([line], delimiter=separator))
+            if len(cells) < n_named:
+                raise EmitterError(
+                    f"row {row} of {path} has {len(cells)} cells and the header {n_columns}, as in a file that is cut "
+                    "off: copy or write it again, or leave the row out"
+                )
             if any(cell.strip() for cell in cells[n_columns:]):
                 raise EmitterError(
                     f"row {row} of {path} has {len(cells)} cells and the header {n_columns}: write numbers with "

@@ -116,6 +116,20 @@ def prepare_output(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def leaving_no_empty(folder: Path) -> Iterator[None]:
+    """Where the block fails, the folders up to ``folder`` that it made and left empty go again."""
+    folder = folder.expanduser()
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        yield
+    except BaseException:
+        for one in new:
+            with suppress(OSError):  # there is something in it, or it was not made
+                one.rmdir()
+        raise
+
+
 def open_alone(path: Path) -> BinaryIO:
     """A file to go on with, made if need be, that no other program writes; where files can be locked.
 

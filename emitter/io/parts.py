@@ -41,10 +41,12 @@ class Parts:
 
     Args:
         again: begins anew with the first part. Columns of which nothing is known may lack in a part without rows.
+        unread: the file's columns that a table of emitters has no place for, as far as its reader tells them.
     """
 
-    def __init__(self, again: Callable[[], Iterable[EmitterTable]]) -> None:
+    def __init__(self, again: Callable[[], Iterable[EmitterTable]], unread: Iterable[str] = ()) -> None:
         self._again = again
+        self.unread = tuple(unread)
 
     @classmethod
     def of(cls, *tables: EmitterTable) -> Parts:

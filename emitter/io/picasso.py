@@ -47,7 +47,8 @@ _COLUMNS = {
     "precision_photons": ("precision_photons",),
 }  # probability and precision_photons are ours: Picasso keeps columns that it does not know
 _LATERAL = ("lpx", "lpy")
-_NOT_NEGATIVE = ("photons", "lpx", "lpy", "lpz", "precision_photons")
+_UNKNOWN_BELOW_0 = ("lpx", "lpy", "lpz", "precision_photons")
+_AT_LEAST_0 = ("photons",)  # below it an estimate of almost nothing
 _CENTRE_PX = 0.5
 _ASSUMED = "Assumed columns"  # our key of the yaml: columns that hold nothing that was known
 
@@ -76,7 +77,8 @@ def read(path: Path, file: h5py.File, pixel_size: PixelSize | None) -> tuple[Par
     if not {"frame", "x_nm", "y_nm"} <= theirs.keys():
         raise EmitterError(f"{path} has the columns {', '.join(there)}: expected frame, x, y")
     in_nm = _is_in_nm(path, file)
-    return Parts(partial(_parts, path, theirs, acquisition.pixel_size, in_nm)), acquisition
+    unread = [name for name in there if name not in theirs.values()]
+    return Parts(partial(_parts, path, theirs, acquisition.pixel_size, in_nm), unread), acquisition
 
 
 def _parts(path: Path, theirs: dict[str, str], size: PixelSize, in_nm: bool) -> Iterator[EmitterTable]:
@@ -226,10 +228,11 @@ def _in_pixels(columns: dict[str, np.ndarray], pixel_nm: float) -> dict[str, np.
 
 @dataclass
 class _Column:
-    """What is known of all rows of a column: which values are missing or refused, and the others' median."""
+    """What is known of all rows of a column: how many values say nothing or are raised to 0, and the others' median."""
 
     n_rows: int = 0
     n_wrong: int = 0
+    n_raised: int = 0
     n_unknown: int = 0
     good: Sample = field(default_factory=Sample)
 
@@ -238,7 +241,10 @@ class _Column:
         self.n_rows += len(values)
         self.n_wrong += int(np.count_nonzero(wrong))
         self.n_unknown += int(np.count_nonzero(np.isnan(values)))
-        self.good.add(values[~wrong])
+        good = values[~wrong]
+        if name in _AT_LEAST_0:
+            self.n_raised += int(np.count_nonzero(good < 0))
+        self.good.add(good)
 
 
 def _looked_through(blocks: Iterable[dict[str, np.ndarray]]) -> dict[str, _Column]:
@@ -250,14 +256,14 @@ def _looked_through(blocks: Iterable[dict[str, np.ndarray]]) -> dict[str, _Colum
 
 
 def _wrong(name: str, values: np.ndarray) -> np.ndarray:
-    """For which values Picasso drops their row."""
+    """Which values say nothing; Picasso drops their row."""
     wrong = ~np.isfinite(values)
-    return wrong | (values < 0) if name in _NOT_NEGATIVE else wrong
+    return wrong | (values < 0) if name in _UNKNOWN_BELOW_0 else wrong
 
 
 def _filled(block: dict[str, np.ndarray], columns: dict[str, _Column]) -> dict[str, np.ndarray]:
-    """No value is left that makes Picasso drop its row: the column's median takes its place (of a sample in long
-    tables).
+    """No value is left that makes Picasso drop its row: the column's median takes an unknown one's place (of a sample
+    in long tables), 0 that of photons below 0.
 
     A lateral precision of which nothing is known is one pixel over √photons: the standard error of the mean of
     photons that spread with a standard deviation of one pixel (Thompson et al. 2002, without its further terms).
@@ -265,14 +271,15 @@ def _filled(block: dict[str, np.ndarray], columns: dict[str, _Column]) -> dict[s
     filled = dict(block)
     for name, values in block.items():
         of_all = columns[name]
-        if not of_all.n_wrong:
-            continue
-        instead: np.ndarray | float = 0.0
-        if of_all.n_wrong < of_all.n_rows:
-            instead = of_all.good.median()
-        elif name in _LATERAL:
-            instead = 1 / np.sqrt(np.maximum(filled.get("photons", np.float32(1)), 1))
-        filled[name] = np.where(_wrong(name, values), instead, values)
+        if of_all.n_wrong:
+            instead: np.ndarray | float = 0.0
+            if of_all.n_wrong < of_all.n_rows:
+                instead = of_all.good.median()
+            elif name in _LATERAL:
+                instead = 1 / np.sqrt(np.maximum(filled.get("photons", np.float32(1)), 1))
+            filled[name] = np.where(_wrong(name, values), instead, values)
+        if of_all.n_raised:
+            filled[name] = np.maximum(filled[name], 0)
     return filled
 
 
@@ -287,6 +294,13 @@ def _say_what_changes(path: Path, n_outside: int, n_all: int, columns: dict[str,
         )
     notes = []
     for name, column in columns.items():
+        if column.n_raised:
+            log.warning(
+                "%s: %s of %d below 0 written as 0, since Picasso drops such rows",
+                path,
+                name,
+                column.n_raised,
+            )
         if column.n_wrong:
             of_none = "1 pixel / √photons" if name in _LATERAL else "0"
             value = "the column's median" if column.n_wrong < column.n_rows else of_none

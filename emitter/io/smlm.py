@@ -35,6 +35,7 @@ _MANIFEST = "manifest.json"
 _VERSION = "0.2"
 _FORMAT = "smlm-table(binary)"
 _TABLE = "table-0.bin"
+_BEGIN = b"PK\x03\x04"  # of a zip archive's first file
 # For each of our columns the headers that are read, the first of which is written, and the unit.
 _HEADERS = {
     "frame": (("frame",), "frame"),
@@ -65,12 +66,13 @@ _LENGTHS_NM = {"": 1.0, "nm": 1.0, "um": 1e3, "mm": 1e6, "angstrom": 0.1}
 
 
 def is_smlm(path: Path) -> bool:
-    """Whether the file is a zip archive with a manifest."""
+    """Whether the file is a zip archive with a manifest, or begins as an archive and cannot be read to its end."""
     try:
         with zipfile.ZipFile(path) as archive:
             return _MANIFEST in archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):  # all of a broken list of contents
-        return False
+        with path.open("rb") as file:
+            return file.read(len(_BEGIN)) == _BEGIN
 
 
 def read_smlm(path: Path, pixel_size: PixelSize | None) -> tuple[Parts, Acquisition]:
@@ -100,7 +102,10 @@ def read_smlm(path: Path, pixel_size: PixelSize | None) -> tuple[Parts, Acquisit
                     yield checked_table(path, "this SMLM file", first, columns, n_rows)
                     n_rows += len(columns["frame"])
 
-    return Parts(again), Acquisition(pixel_size)
+    unread = {
+        name: None for one in stored for name in one.row.names or () if name not in one.headers.values()
+    }
+    return Parts(again, unread), Acquisition(pixel_size)
 
 
 def write_smlm(path: Path, parts: Parts, acquisition: Acquisition) -> None:

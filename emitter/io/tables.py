@@ -101,6 +101,8 @@ def read_parts(path: str | Path, pixel_size: PixelSize | None = None) -> tuple[P
     wrong with a row is told when its part is read.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise EmitterError(f"table {path} is a folder: give the name of a file in it")
     if not path.is_file():
         raise EmitterError(f"table {path} does not exist: check the path")
     read = next((read for is_of, read in _READERS if is_of(path)), read_csv)

@@ -103,8 +103,8 @@ class SuperResImage:
         ]
         if any(len(sigma) < len(table) or not np.all((sigma > 0) & (sigma < np.inf)) for sigma in sigma_px):
             raise EmitterError(
-                "Gaussians need precision_x_nm and precision_y_nm above 0 in every row of the table: filter the rows, "
-                "or draw a histogram, or give one width for all"
+                "Gaussians need precision_x_nm and precision_y_nm above 0 in every row of the table: give one width "
+                "for all (sigma_nm=), filter the rows, or draw a histogram (style=histogram)"
             )
         one = np.ones(len(table))
         x, y = sigma_px

@@ -45,6 +45,11 @@ class FluxSettings:
         require(self.range[1] > 0, "simulation.flux.range ends at 0: give photons per frame, above 0")
 
     @property
+    def used(self) -> tuple[str, ...]:
+        """The settings that the distribution goes by."""
+        return ("range",) if self.distribution == "uniform" else ("mean", "std")
+
+    @property
     def typical(self) -> float:
         """Mean of the distribution, photons per frame."""
         return sum(self.range) / 2 if self.distribution == "uniform" else self.mean

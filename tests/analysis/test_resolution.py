@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from emitter.analysis.doubts import frc_doubts, nena_doubts, shared_blinks
 from emitter.analysis.field import in_field
 from emitter.analysis.frc import frc, ring_correlation
-from emitter.analysis.nena import Nena, nena, next_frame_distances
+from emitter.analysis.nena import Nena, nena, next_frame_distances, scatter_over_precision
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
+from emitter.io.tables import read_table
 
 
 @pytest.mark.parametrize("side", [32, 33])
@@ -46,9 +49,10 @@ def test_nena_recovers_the_precision(sigma: float) -> None:
     at = np.repeat(np.arange(n), life)
     frame = rng.integers(0, 500, n)[at] + np.tile(np.arange(life), n)
     x, y = (rng.uniform(0, 8000, n)[at] + rng.normal(0, sigma, len(at)) for _ in range(2))
-    found = nena(EmitterTable.of(frame, x_nm=x, y_nm=y))
+    table = EmitterTable.of(frame, x_nm=x, y_nm=y)
+    found = nena(table)
     assert found.precision_nm == pytest.approx(sigma, rel=0.05)
-    assert found.error_nm < 0.05 * sigma and nena_doubts(found) == []
+    assert found.error_nm < 0.05 * sigma and nena_doubts(found, table) == []
 
 
 def test_nenas_standard_error_is_its_scatter() -> None:
@@ -181,5 +185,37 @@ def test_places_that_blink_again_are_no_long_blinks() -> None:
 
 
 def test_an_uncertain_nena_is_said() -> None:
-    (doubt,) = nena_doubts(Nena(10.0, 3.0))
+    (doubt,) = nena_doubts(Nena(10.0, 3.0), EmitterTable.empty())
     assert doubt.startswith("NeNA is uncertain by 3 nm")
+
+
+def seen_thrice(shared: float) -> EmitterTable:
+    """Emitters in three frames each, their precisions as different as exponentially distributed photons make them, a
+    share of the variance being common to an emitter's frames."""
+    rng = np.random.default_rng(4)
+    n, life = 1500, 3
+    at = np.repeat(np.arange(n), life)
+    frame = rng.integers(0, 1000, n)[at] + np.tile(np.arange(life), n)
+    sigma = (130 / np.sqrt(np.maximum(rng.exponential(1000, n), 100)))[at]
+    x, y = (
+        rng.uniform(0, 9000, n)[at]
+        + sigma * (np.sqrt(shared) * rng.normal(size=n)[at] + np.sqrt(1 - shared) * rng.normal(size=len(at)))
+        for _ in range(2)
+    )
+    return EmitterTable.of(frame, x_nm=x, y_nm=y, precision_x_nm=sigma, precision_y_nm=sigma)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.3, 0.8])
+def test_a_nena_of_errors_that_adjacent_frames_share_is_said(shared: float) -> None:
+    table = seen_thrice(shared)
+    assert scatter_over_precision(table) == pytest.approx(np.sqrt(1 - shared), rel=0.04)
+    doubts = nena_doubts(nena(table), table)
+    assert [doubt.startswith("NeNA is probably too fine") for doubt in doubts] == [True] * (shared == 0.8)
+    unknown = table.with_columns(precision_y_nm=np.full(len(table), np.nan))
+    assert np.isnan(scatter_over_precision(unknown)) and nena_doubts(nena(table), unknown) == []
+
+
+@pytest.mark.parametrize("name", ["picasso/testdata_locs.hdf5", "locan_tables/smap_dstorm_data.mat"])
+def test_tables_of_programs_that_fit_each_frame_by_itself_are_not_doubted(name: str, data_dir: Path) -> None:
+    table = read_table(data_dir / name)
+    assert not [doubt for doubt in nena_doubts(nena(table), table) if "too fine" in doubt]

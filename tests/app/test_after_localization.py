@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Literal
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from numpy.lib.recfunctions import append_fields
 
 from emitter.app import drift, link, render, resolution
 from emitter.app import filter as filter_program
@@ -38,6 +41,33 @@ def locs(tmp_path: Path) -> Path:
     )
     write_table(tmp_path / "locs.csv", table)
     return tmp_path / "locs.csv"
+
+
+@pytest.mark.parametrize("ending", ["csv", "hdf5", "smlm"])
+def test_filter_names_the_columns_of_a_file_that_are_not_read(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"locs.{ending}"
+    if ending == "csv":
+        path.write_text('"id","frame","x [nm]","y [nm]","sigma1 [nm]"\n1,1,10,20,140\n')
+    else:
+        table = EmitterTable.of([0], x_nm=[100.0], y_nm=[200.0])
+        write_table(path, table, acquisition=Acquisition(PixelSize.of(100.0), (9, 9), 4))
+    if ending == "hdf5":
+        with h5py.File(path, "a") as file:
+            locs = file["locs"][()]
+            del file["locs"]
+            file["locs"] = append_fields(locs, "sigma1", [1.4], usemask=False)
+    if ending == "smlm":
+        with zipfile.ZipFile(path) as archive:
+            manifest, rows = json.loads(archive.read("manifest.json")), archive.read("table-0.bin")
+        (layout,) = manifest["formats"].values()
+        for name, value in {"headers": "sigma1", "dtype": "float32", "shape": 1, "units": "nm"}.items():
+            layout[name].append(value)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("manifest.json", json.dumps(manifest))
+            archive.writestr("table-0.bin", rows + np.float32(140).tobytes())
+    settings = filter_program.Settings(localizations=path, output=tmp_path / "kept.csv", where="sigma1 < 150")
+    with pytest.raises(EmitterError, match=r"no column 'sigma1'.*there are frame.*not read \(.*sigma1"):
+        filter_program.run(settings)
 
 
 def test_filter_takes_an_expression_as_it_is_typed(locs: Path) -> None:
@@ -222,6 +252,31 @@ def test_link_writes_the_number_of_frames(locs: Path) -> None:
     assert rows.photons.sum() == pytest.approx(read_table(locs).photons.sum())
 
 
+@pytest.mark.parametrize("ending", [".csv", ".hdf5", ".parquet"])
+def test_nothing_is_linked_to_nothing_and_refused_by_others(
+    locs: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What filter.py may leave; Picasso's needs the movie's extent, which a file of it tells."""
+    empty, output = locs.parent / f"empty{ending}", locs.parent / f"linked{ending}"
+    write_table(empty, EmitterTable.empty(), acquisition=Acquisition(PixelSize.of(100.0), (20, 30), 50))
+    with caplog.at_level("INFO"):
+        assert len(link.run(link.Settings(localizations=empty, output=output))) == 0
+    assert len(read_table(output)) == 0 and "0 localizations became 0 rows" in caplog.text
+    for program, name in ((drift, "a.csv"), (render, "a.png"), (resolution, "a.json")):
+        with pytest.raises(EmitterError, match="has no rows: give one with localizations"):
+            program.run(program.Settings(localizations=empty, output=locs.parent / name))
+        assert not (locs.parent / name).exists()
+
+
+def test_gaussians_without_a_precision_are_told_how_wide_to_be(tmp_path: Path) -> None:
+    write_table(tmp_path / "locs.csv", EmitterTable.of([0, 1], x_nm=[100.0, 300.0], y_nm=[100.0, 300.0]))
+    settings = render.Settings(
+        localizations=tmp_path / "locs.csv", output=tmp_path / "a.png", style="gaussian"
+    )
+    with pytest.raises(EmitterError, match=r"give one width for all.*sigma_nm="):
+        render.run(settings)
+
+
 def test_resolution_says_what_cannot_be_had(locs: Path, caplog) -> None:
     output = locs.parent / "resolution.json"
     resolution.run(resolution.Settings(localizations=locs, output=output))
@@ -232,6 +287,22 @@ def test_resolution_says_what_cannot_be_had(locs: Path, caplog) -> None:
     assert frc_says in caplog.text and nena_says in caplog.text
     assert report["correlation"][0] == pytest.approx(1, abs=0.05)
     assert report["frequency_per_nm"][-1] == pytest.approx(1 / 20, rel=0.02)  # Nyquist of 10 nm
+
+
+def test_resolution_says_where_nena_is_finer_than_the_tables_precisions(tmp_path: Path, caplog) -> None:
+    rng = np.random.default_rng(6)
+    at = np.repeat(np.arange(400), 2)
+    x, y = (rng.uniform(0, 5000, 400)[at] + rng.normal(0, 3, 800) for _ in range(2))
+    ten = np.full(800, 10.0)
+    table = EmitterTable.of(np.arange(800), x_nm=x, y_nm=y, precision_x_nm=ten, precision_y_nm=ten)
+    write_table(tmp_path / "locs.csv", table)
+    output = tmp_path / "resolution.json"
+    resolution.run(resolution.Settings(localizations=tmp_path / "locs.csv", output=output))
+    report = json.loads(output.read_text())
+    assert report["nena_precision_nm"] == pytest.approx(3, rel=0.1)
+    nena_says = report["warnings"][-1]
+    assert "NeNA is probably too fine" in nena_says and "(median 10 nm)" in nena_says
+    assert nena_says in caplog.text
 
 
 @pytest.fixture

@@ -185,8 +185,12 @@ def test_empty_truth_is_refused(tmp_path: Path, truth_csv: Path) -> None:
     with pytest.raises(EmitterError, match=r"empty\.csv has no emitters: give a truth"):
         run(Settings(output=tmp_path / "o", localizations=truth_csv, truth=tmp_path / "empty.csv"))
     with pytest.raises(EmitterError, match="no emitters in frames 700 to 800"):
-        run(Settings(output=tmp_path / "o", localizations=truth_csv, truth=truth_csv, frames=(700, 800)))
-    assert not list((tmp_path / "o").iterdir())
+        run(Settings(output=tmp_path / "o/o", localizations=truth_csv, truth=truth_csv, frames=(700, 800)))
+    assert not (tmp_path / "o").exists()
+    (tmp_path / "o").mkdir()  # one that was there stays
+    with pytest.raises(EmitterError, match="no emitters in frames 700 to 800"):
+        run(Settings(output=tmp_path / "o/o", localizations=truth_csv, truth=truth_csv, frames=(700, 800)))
+    assert (tmp_path / "o").exists() and not (tmp_path / "o/o").exists()
 
 
 def test_truth_that_the_border_empties_is_refused(tmp_path: Path, truth_csv: Path) -> None:

@@ -277,6 +277,18 @@ def test_picasso_says_what_was_filled_and_left_out(tmp_path: Path, caplog) -> No
     assert read_table(tmp_path / "table.hdf5").precision_x_nm is None  # it was assumed, not known
 
 
+def test_photons_below_0_are_0_for_picasso(tmp_path: Path, caplog) -> None:
+    """What is known to be dim must not become as bright as the others."""
+    photons = [-225.0, 1500.0, np.nan, 2500.0, -3.0, 800.0, 3000.0]
+    table = EmitterTable.of(np.arange(7), x_nm=np.full(7, 500.0), y_nm=np.full(7, 500.0), photons=photons)
+    with caplog.at_level(logging.WARNING):
+        write_table(tmp_path / "table.hdf5", table, acquisition=MOVIE)
+    with h5py.File(tmp_path / "table.hdf5") as file:
+        np.testing.assert_array_equal(file["locs"]["photons"], [0, 1500, 1150, 2500, 0, 800, 3000])
+    said = " ".join(caplog.messages)
+    assert "photons of 2 below 0 written as 0" in said and "photons of 1 with the column's median" in said
+
+
 def test_picasso_does_not_take_another_files_yaml(tmp_path: Path) -> None:
     (tmp_path / "movie.yaml").write_text("Width: 32\n")
     with pytest.raises(EmitterError, match=r"movie\.yaml is there already"):

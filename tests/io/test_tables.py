@@ -198,6 +198,9 @@ def test_insight3_needs_a_pixel_size_and_whole_records(data_dir: Path, tmp_path:
         (b"frame,x_nm,y_nm\n1,1,5,2,5\n2,2,5,3,5\n", ["row 1", "5 cells", "header 3", "decimal"]),
         (b"frame,x_nm,y_nm\n1,1,5\n2,2,3,5\n", ["row 2", "4 cells", "decimal"]),
         (b"frame,x_nm,y_nm\n1,1,5,,2\n", ["row 1", "5 cells"]),
+        (b"frame,x_nm,y_nm,z_nm,photons\n1,1,5,2,9\n2,1,10,2", ["row 2", "4 cells", "header 5", "cut off"]),
+        (b'frame,x_nm,y_nm,label\n1,1,5,"a,b"\n2,1\n3,1,5,a\n', ["row 2", "2 cells", "header 4", "cut off"]),
+        (b'label,frame,x_nm,y_nm\n"a,b",2,1\n', ["row 1", "3 cells", "header 4", "cut off"]),
         (b"frame;x_nm;y_nm\n1;1,5;2,5\n", ["row 1", "'1,5'", "decimal point"]),
         (b"frame,x_nm,y_nm,frame\n1,1,2,1\n", ["'frame' twice"]),
         (b"frame,x_nm,y_nm\n0,1,2\n1e30,1,2\n", ["row 2", "frame 1e+30", "2147483647"]),
@@ -223,7 +226,7 @@ def test_separators_and_blank_cells_beyond_the_header(
         ["frame", "x_nm", "y_nm", "z_nm"],
         ["3", "1.5", "2.5", "", *surplus],
         ["2147483647", "3.5", "4.5", "7"],
-        ["4", "5.5", "6.5"],
+        ["4", "5.5", "6.5", ""],
     ]
     (tmp_path / "table.csv").write_text("\n".join(separator.join(row) for row in rows) + "\n")
     table = read_table(tmp_path / "table.csv")
@@ -254,9 +257,13 @@ def test_a_csv_however_it_is_written(
 
 
 def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_text(",frame,x_nm,y_nm,,\n7,0,1,2,,\n8,1,3,4,,9\n")
+    (tmp_path / "table.csv").write_text(",frame,x_nm,y_nm,,\n7,0,1,2,,\n8,1,3,4,,9\n9,2,5,6\n")
     table = read_table(tmp_path / "table.csv")
-    assert (table.frame.tolist(), table.x_nm.tolist(), table.y_nm.tolist()) == ([0, 1], [1, 3], [2, 4])
+    assert (table.frame.tolist(), table.x_nm.tolist(), table.y_nm.tolist()) == (
+        [0, 1, 2],
+        [1, 3, 5],
+        [2, 4, 6],
+    )
 
 
 @pytest.mark.parametrize("surplus", ["", ","])
@@ -307,6 +314,17 @@ def test_a_table_that_vanishes_while_it_is_read_is_told_as_such(tmp_path: Path) 
 def test_missing_table(tmp_path: Path) -> None:
     with pytest.raises(EmitterError, match=r"nope\.csv does not exist"):
         read_table(tmp_path / "nope.csv")
+    with pytest.raises(EmitterError, match="is a folder: give the name of a file in it"):
+        read_table(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.99])
+def test_a_smlm_file_that_is_cut_off_is_told_as_damaged(tmp_path: Path, kept: float) -> None:
+    write_table(tmp_path / "a.smlm", EmitterTable.of(range(500), x_nm=range(500), y_nm=range(500)))
+    whole = (tmp_path / "a.smlm").read_bytes()
+    (tmp_path / "a.smlm").write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(EmitterError, match=r"a\.smlm cannot be read \(.*copy or write it again"):
+        read_table(tmp_path / "a.smlm")
 
 
 def test_an_empty_truth_is_a_table(tmp_path: Path) -> None:
