@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 
-from emitter.inference.survey.spot_shape import PIXEL_VARIANCE
+import numpy as np
+
+from emitter.inference.survey.shot_noise import kernel_power
+from emitter.inference.survey.spot_shape import PIXEL_VARIANCE, SCALES_PX, at_shares
 from emitter.inference.survey.suggestions import number, training_density
 from emitter.inference.survey.survey import Survey
 from emitter.inference.survey.verdicts import Verdict
 
 _BAD_MISFIT = 400.0  # of the pixels' distribution; movies of the simulation stay below 200
 _MIN_DENSITY_PX = 2e-5  # below it, next to nothing was seen
+_MIN_DARK = 0.05  # share of the pixels; above it backgrounds came out within 15 %, below it up to a third off
 _MIN_SNR = 3.0  # of an emitter of the mean photons; noise alone is taken for emitters below it
 
 
@@ -29,12 +33,15 @@ def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
         f"({found.spots_per_um2:.2g} spots/µm² stand out); train on {low_density:.2g} to {high_density:.2g}, since "
         "crowded frames teach more"
     )
+    dark = _dark_share(found)
     return (
         Verdict(
             "background",
             f"{low:.3g} to {high:.3g} photons per pixel",
-            high > 0,
-            "no light above the baseline",
+            high > 0 and dark > _MIN_DARK,
+            f"the light of emitters is on all but {100 * dark:.1g} % of the pixels: take it as rough"
+            if high > 0
+            else "no light above the baseline",
         ),
         Verdict(
             "density",
@@ -73,6 +80,14 @@ def psf_verdict(found: Survey) -> Verdict:
         advice = "no PSF is suggested: give psf and simulation.z_range_nm yourself"
         return Verdict("PSF", f"{seen}; too few spots stand alone to tell whether it is round", False, advice)
     return Verdict("PSF", f"{seen}, round", True)
+
+
+def _dark_share(found: Survey) -> float:
+    """Of the smoothed pixels, those that no emitter gives more light than the noise's standard deviation."""
+    priors, scale_px = found.priors, SCALES_PX[0]
+    noise = math.sqrt(max(priors.noise_variance, 1e-12) * kernel_power(scale_px))
+    lit = float(at_shares(priors.shape.pixels_above(scale_px), np.log(noise / priors.flux_mean)))
+    return math.exp(-lit * priors.density_px)
 
 
 def _signal_to_noise(found: Survey) -> float:

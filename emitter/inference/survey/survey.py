@@ -55,9 +55,8 @@ class Survey:
     @property
     def is_3d(self) -> bool:
         """Whether the spots are elongated to both sides."""
-        elongation = self.spots.elongation
         covered = 2 * np.pi * self.free.width_px**2 * self.free.density_px
-        return elongation is not None and bool(elongation > ELONGATED + OVERLAPPED * covered)
+        return self.spots.is_elongated(ELONGATED + OVERLAPPED * covered)
 
     @property
     def has_halo(self) -> bool:
@@ -75,7 +74,7 @@ def survey(sampled: Sampled, camera: Camera, known: KnownShape | None = None) ->
     """
     frames, runs = sampled.photons_THW, sampled.runs
     transfer = photon_transfer(frames, runs)
-    map_HW = background_map(frames)
+    map_HW = background_map(frames, runs)
     flat_THW = frames - map_HW
     excess = camera.excess_noise / camera.quantum_efficiency
     camera_noise = (excess, camera.em_gain is not None)
