@@ -326,6 +326,20 @@ def test_trainings_are_denser_than_the_movie() -> None:
         assert training_density(density) == pytest.approx(expected)
 
 
+def test_figures_that_contradict_each_other_are_not_fine() -> None:
+    """Ten spots that stand out for an emitter, or emitters wider than any spot."""
+    counts, _ = simulated(IDEAL, 0.4, n_frames=64)
+    found = surveyed(counts, IDEAL)
+    assert all(one.fine for one in prior_verdicts(found, 0.0)) and psf_verdict(found).fine
+    pieces = replace(found, density_per_um2=found.spots_per_um2 / 10)
+    priors = replace(found.priors, shape=FreeShape(15.0, 0.0))
+    wide = replace(found, priors=priors, free=priors)
+    for wrong in (pieces, wide):
+        off = {one.what for one in prior_verdicts(wrong, 0.0) if not one.fine}
+        assert {"density", "photons"} <= off
+    assert not psf_verdict(wide).fine and psf_overrides(wide, Camera.build(IDEAL).pixel_size, None) == []
+
+
 @pytest.mark.parametrize("size_px", [8, 64])
 def test_noise_alone_is_next_to_no_emitters_and_says_nothing_of_a_psf(size_px: int) -> None:
     counts = np.random.default_rng(0).poisson(20, (40, size_px, size_px)).astype(np.uint16)
