@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from emitter.app.schema import to_plain
 from emitter.app.train_line import baseline_adu, camera_overrides, psf_overrides
 from emitter.core.errors import require
+from emitter.core.units import PixelSize
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.inference.survey.frames import Sampled, sample_frames
 from emitter.inference.survey.prior_verdicts import prior_verdicts, psf_verdict
@@ -24,7 +25,14 @@ from emitter.inference.survey.shot_noise import Histogram
 from emitter.inference.survey.spot_shape import SCALES_PX, KnownShape
 from emitter.inference.survey.suggestions import simulation_overrides
 from emitter.inference.survey.survey import Survey, survey
-from emitter.inference.survey.verdicts import CameraCheck, Verdict, adu_per_photon, check_camera, check_fit
+from emitter.inference.survey.verdicts import (
+    CameraCheck,
+    Verdict,
+    adu_per_photon,
+    check_camera,
+    check_fit,
+    pixel_size_verdict,
+)
 from emitter.io.files import prepare_output, replacing
 from emitter.io.movies import open_movie
 from emitter.plots.diagnosis import DiagnosisData, plot_diagnosis
@@ -81,9 +89,10 @@ def run(settings: Settings) -> Diagnosis:
         sampled = sample_frames(
             movie, camera, lambda done, total: bar.update(task, completed=done, total=total)
         )
+        stated = movie.pixel_size
         task = bar.add_task("estimating", total=None)
         found = survey(sampled, camera, _known_shape(settings, camera, bundle))
-    diagnosis = diagnose(found, camera, settings.camera, bundle, settings.psf)
+    diagnosis = diagnose(found, camera, settings.camera, bundle, settings.psf, stated)
     _show(diagnosis, settings)
     if figure is not None:
         with replacing(figure) as temporary:
@@ -106,9 +115,13 @@ def diagnose(
     settings: CameraSettings,
     bundle: Bundle | None = None,
     psf: PSFSettings | None = None,
+    stated: PixelSize | None = None,
 ) -> Diagnosis:
-    """Everything that is said of a survey; the settings are those that ``train.py`` would be given."""
+    """Everything that is said of a survey; the settings are those that ``train.py`` would be given, ``stated`` the
+    pixel size that the movie's file states."""
     check = check_camera(found.transfer, camera)
+    pixels = pixel_size_verdict(stated, camera.pixel_size, bundle is not None)
+    check = replace(check, verdicts=(pixels, *check.verdicts))
     off_photons = check.baseline_off_adu / adu_per_photon(camera)
     priors, overrides = prior_verdicts(found, off_photons), simulation_overrides(found, off_photons)
     if bundle is not None:
@@ -141,7 +154,8 @@ def _show(diagnosis: Diagnosis, settings: Settings) -> None:
             check.baseline_off_adu != 0
             and baseline_adu(settings.camera, check) == settings.camera.baseline_adu
         )
-        wrong = left or check.photons_ratio != 1.0
+        pixel_size, *_ = check.verdicts
+        wrong = left or check.photons_ratio != 1.0 or not pixel_size.fine
         first = "first set the camera right and diagnose again; with it as it is, " if wrong else ""
         console.print(f"{first}settings for train.py:")
     else:

@@ -40,7 +40,7 @@ def psf_overrides(found: Survey, pixel_size: PixelSize, given: PSFSettings | Non
     shape = found.priors.shape
     if given is not None and isinstance(shape, KnownShape):
         return [f"simulation.z_range_nm={_worded(list(shape.z_range_nm))}", *_group("psf", to_plain(given))]
-    if found.is_3d or found.has_halo or found.spots.elongation is None:
+    if found.is_3d or found.has_halo or found.too_wide or found.spots.elongation is None:
         return []
     sigma_nm = found.free.width_px * math.sqrt(pixel_size.x_nm * pixel_size.y_nm)
     return ["simulation.z_range_nm=[0,0]", "psf=gaussian", f"psf.sigma_nm={number(sigma_nm)}"]

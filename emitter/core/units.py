@@ -13,6 +13,7 @@ from typing import TypeVar
 from emitter.core.errors import require
 
 Number = TypeVar("Number")
+_SAME = 0.02  # fraction by which pixels may differ and still be one camera's
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class PixelSize:
             return cls(float(value), float(value))
         require(len(value) == 2, f"pixel_size_nm is {value}: give one number, or two as [x, y]")
         return cls(float(value[0]), float(value[1]))
+
+    def is_like(self, other: PixelSize) -> bool:
+        """Whether both may be the same camera's: within 2 % of the other."""
+        pairs = ((self.x_nm, other.x_nm), (self.y_nm, other.y_nm))
+        return all(abs(one - another) <= _SAME * another for one, another in pairs)
 
     @property
     def area_um2(self) -> float:

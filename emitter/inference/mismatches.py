@@ -24,7 +24,6 @@ BACKGROUND_FACTOR = 1.5
 FLAT_SHARE = 0.2  # of the background, by which the median pixel lies above it
 CROWDING_FACTOR = 1.25  # over that of what is found at the highest trained density
 OVERLAP_FACTOR = 1.75  # over that of frames at the highest trained density; its clusters reach 1.5
-SAME_PIXEL = 0.02  # as in emitter.psf.build
 SAME_WIDTH = 0.10
 WIDTH_ERRORS = 3.0  # and so many standard errors
 FEW_SPOTS = 20
@@ -79,10 +78,7 @@ def trained_photons(bundle: Bundle) -> tuple[float, float]:
 
 
 def _pixel_size(stated: PixelSize | None, trained: PixelSize) -> Iterator[str]:
-    if stated is None:
-        return
-    shares = (stated.x_nm / trained.x_nm, stated.y_nm / trained.y_nm)
-    if any(abs(share - 1) > SAME_PIXEL for share in shares):
+    if stated is not None and not stated.is_like(trained):
         yield (
             f"The movie's file states pixels of {_size(stated)} and the network was trained for {_size(trained)}: "
             "train with this movie's camera.pixel_size_nm; if the file is wrong, set its pixel size right."

@@ -12,7 +12,6 @@ from emitter.psf.spline import SplinePSF, SplineSettings
 
 PSFSettings = GaussianSettings | AstigmaticSettings | SplineSettings
 _KINDS = (GaussianPSF.kind, AstigmaticPSF.kind, SplinePSF.kind)
-_SAME_PIXEL = 0.02  # pixel sizes that differ by more than this fraction are different cameras
 
 
 def build(settings: PSFSettings, pixel_size: PixelSize) -> PSF:
@@ -37,12 +36,8 @@ def _from_file(settings: SplineSettings, pixel_size: PixelSize) -> SplinePSF:
     )
     psf, calibration = load_psf(str(settings.file))
     found = calibration.pixel_size
-    same = all(
-        abs(a - b) <= _SAME_PIXEL * b
-        for a, b in ((found.x_nm, pixel_size.x_nm), (found.y_nm, pixel_size.y_nm))
-    )
     require(
-        same,
+        found.is_like(pixel_size),
         f"psf.file {settings.file} was calibrated with pixels of {found.x_nm:g} × {found.y_nm:g} nm and the "
         f"camera's are {pixel_size.x_nm:g} × {pixel_size.y_nm:g} nm: set camera.pixel_size_nm or calibrate "
         f"again",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from emitter.app.diagnose import Settings, run
 from emitter.core.channels import Scaling
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError
+from emitter.core.units import PixelSize
 from emitter.inference.bundle import Bundle
 from emitter.inference.survey.frames import sample_frames
 from emitter.inference.survey.survey import survey
-from emitter.inference.survey.verdicts import check_fit, widths_px
+from emitter.inference.survey.verdicts import check_fit, pixel_size_verdict, widths_px
 from emitter.io.movie import ArrayMovie
 from emitter.models.network import EmitterNetwork, InputScaling
 from emitter.models.settings import VarSettings
@@ -110,6 +112,25 @@ def test_width_of_a_gaussian_is_its_sigma() -> None:
     assert widths_px(build(GaussianSettings(150.0), camera.pixel_size), (0.0, 0.0)) == pytest.approx(
         (1.5, 1.5), rel=0.02
     )
+
+
+def test_pixels_of_another_size_than_the_file_states_are_said(
+    counts_THW: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Widths in nm go with the size and densities with its square: first the camera, then the figures."""
+    movie = tmp_path / "movie.tif"
+    tifffile.imwrite(movie, counts_THW, imagej=True, resolution=(1 / 0.16, 1 / 0.16), metadata={"unit": "um"})
+    wrong = run(Settings(CAMERA, str(movie)))
+    (said,) = (one for one in wrong.camera.verdicts if not one.fine)
+    assert "states 160 nm" in said.seen and "camera.pixel_size_nm=160" in said.advice
+    assert "first set the camera right" in capsys.readouterr().out
+    right = run(Settings(replace(CAMERA, pixel_size_nm=160.0), str(movie)))
+    assert all(one.fine for one in right.camera.verdicts)
+    assert "first" not in capsys.readouterr().out
+    assert right.survey.density_per_um2 == pytest.approx(wrong.survey.density_per_um2 / 1.6**2)
+    trained = pixel_size_verdict(PixelSize(160.0, 150.0), Camera.build(CAMERA).pixel_size, trained=True)
+    assert not trained.fine and "states [160,150] nm" in trained.seen and "camera." not in trained.advice
+    assert pixel_size_verdict(None, Camera.build(CAMERA).pixel_size, trained=False).fine
 
 
 def test_constant_movie_is_refused(tmp_path: Path) -> None:

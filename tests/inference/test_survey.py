@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from emitter.app.train_line import psf_overrides
+from emitter.inference.survey.background import background_map
 from emitter.inference.survey.blinking import fractions, lag_shape, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled, planned_runs, sample_frames
@@ -109,6 +111,32 @@ def test_a_known_psf_is_used_where_it_explains_the_pixels() -> None:
     assert right.priors.flux_mean == pytest.approx(3000, rel=0.2)
     assert isinstance(right.priors.shape, KnownShape)
     assert wrong.fits is False and wrong.priors is wrong.free
+
+
+def test_where_emitters_cover_everything_their_chance_is_no_uneven_background() -> None:
+    """The movie's own PSF is recognized, and how sure the background is, is said."""
+    counts, true_density = simulated(IDEAL, 4.0, background=20.0, n_frames=160)
+    camera = Camera.build(IDEAL)
+    known = KnownShape.of(build(GAUSSIAN, camera.pixel_size))
+    found = survey(sample_frames(ArrayMovie(counts), camera), camera, known)
+    assert found.fits
+    for priors in (found.priors, found.free):
+        assert priors.density_px == pytest.approx(0.01 * true_density, rel=0.2)
+        assert priors.flux_mean == pytest.approx(3000, rel=0.2)
+        assert priors.background == pytest.approx(20, rel=0.2)
+    background, *_ = prior_verdicts(found, 0.0)
+    assert not background.fine and "all but" in background.advice
+
+
+def test_map_of_the_background_is_what_stays_over_the_movie() -> None:
+    """A tilt over the field; light that is elsewhere in every frame leaves less than by chance."""
+    cloud_THW = 800 * gaussian_filter(np.random.default_rng(6).normal(0, 1, (160, 48, 48)), (1, 3, 3))
+    tilt_HW = np.linspace(-20, 20, 48) * np.ones((48, 1))
+    runs = [slice(at, at + 16) for at in range(0, 160, 16)]
+    chance, shrunk = (background_map(cloud_THW, one) for one in (runs[:1], runs))
+    assert shrunk.std() < 0.6 * chance.std()
+    both = background_map(cloud_THW + tilt_HW, runs)
+    assert np.polyfit(tilt_HW[0], both.mean(axis=0), 1)[0] == pytest.approx(0.9, abs=0.1)
 
 
 @pytest.mark.parametrize("times", [0.5, 2.0])
@@ -256,6 +284,24 @@ def test_spots_have_their_photons_and_widths() -> None:
     assert np.sqrt(found.sigma_y_px_M**2 + 1 / 12).mean() == pytest.approx(1.2, rel=0.03)
 
 
+@pytest.mark.parametrize("photons", [400, 4000])
+def test_round_spots_are_elongated_by_their_noise_alone(photons: int) -> None:
+    """The error of ln(σx/σy) is its spread over fits of the same spot, dim or bright, and no sign of a 3D PSF."""
+    rng = np.random.default_rng(8)
+    centre = np.arange(30) + 0.5
+    profile = np.exp(-((centre - 15.1) ** 2) / (2 * 1.4**2))
+    spot = photons * np.outer(profile, profile) / profile.sum() ** 2
+    found = find_spots(rng.poisson(20 + spot * np.ones((300, 1, 1))).astype(np.float32), 20.0, 20.0, 1.0)
+    assert found.elongation == pytest.approx(np.median(found.log_ratio_error_M), rel=0.25)
+    assert not found.is_elongated(0.05)
+
+
+@pytest.mark.parametrize("psf", [GAUSSIAN, ASTIGMATIC])
+def test_dim_spots_are_told_round_from_elongated(psf: GaussianSettings | AstigmaticSettings) -> None:
+    counts, _ = simulated(EMCCD, 1.0, psf, background=50.0, flux=500.0)
+    assert surveyed(counts, EMCCD).is_3d == (psf is ASTIGMATIC)
+
+
 def test_runs_are_consecutive_and_spread() -> None:
     numbers = np.r_[0:1000, 1005:3000]
     runs = planned_runs(numbers, 64 * 64)
@@ -278,6 +324,20 @@ def test_large_frames_are_cut_and_closed_shutters_left_out() -> None:
 def test_trainings_are_denser_than_the_movie() -> None:
     for density, expected in ((0.03, (0.1, 1.0)), (0.6, (0.9, 3.0)), (3.0, (2.0, 8.0))):
         assert training_density(density) == pytest.approx(expected)
+
+
+def test_figures_that_contradict_each_other_are_not_fine() -> None:
+    """Ten spots that stand out for an emitter, or emitters wider than any spot."""
+    counts, _ = simulated(IDEAL, 0.4, n_frames=64)
+    found = surveyed(counts, IDEAL)
+    assert all(one.fine for one in prior_verdicts(found, 0.0)) and psf_verdict(found).fine
+    pieces = replace(found, density_per_um2=found.spots_per_um2 / 10)
+    priors = replace(found.priors, shape=FreeShape(15.0, 0.0))
+    wide = replace(found, priors=priors, free=priors)
+    for wrong in (pieces, wide):
+        off = {one.what for one in prior_verdicts(wrong, 0.0) if not one.fine}
+        assert {"density", "photons"} <= off
+    assert not psf_verdict(wide).fine and psf_overrides(wide, Camera.build(IDEAL).pixel_size, None) == []
 
 
 @pytest.mark.parametrize("size_px", [8, 64])

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import math
 
-from emitter.inference.survey.spot_shape import PIXEL_VARIANCE
+import numpy as np
+
+from emitter.inference.survey.shot_noise import kernel_power
+from emitter.inference.survey.spot_shape import PIXEL_VARIANCE, SCALES_PX, at_shares
 from emitter.inference.survey.suggestions import number, training_density
 from emitter.inference.survey.survey import Survey
 from emitter.inference.survey.verdicts import Verdict
 
 _BAD_MISFIT = 400.0  # of the pixels' distribution; movies of the simulation stay below 200
 _MIN_DENSITY_PX = 2e-5  # below it, next to nothing was seen
+_TOO_MANY_SPOTS = 2.5  # for an emitter; those of a 3D PSF out of focus have up to 1.6 maxima
+_MIN_DARK = 0.05  # share of the pixels; above it backgrounds came out within 15 %, below it up to a third off
 _MIN_SNR = 3.0  # of an emitter of the mean photons; noise alone is taken for emitters below it
+_NO_SPOTS_OF_EMITTERS = (
+    "not to be believed: more spots stand out than there would be emitters, or these are wider than spots (a PSF whose "
+    "spots fall in pieces, an uneven background): give the PSF"
+)
+_ROUGH = (
+    "the pixels are not distributed as those of such emitters are (filaments, an uneven background, another PSF): take "
+    "these numbers as rough"
+)
 
 
 def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
@@ -29,25 +42,31 @@ def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
         f"({found.spots_per_um2:.2g} spots/µm² stand out); train on {low_density:.2g} to {high_density:.2g}, since "
         "crowded frames teach more"
     )
+    dark = _dark_share(found)
+    seen = priors.density_px >= _MIN_DENSITY_PX and _signal_to_noise(found) >= _MIN_SNR
+    believable = not seen or _are_spots(found)
     return (
         Verdict(
             "background",
             f"{low:.3g} to {high:.3g} photons per pixel",
-            high > 0,
-            "no light above the baseline",
+            high > 0 and dark > _MIN_DARK,
+            f"the light of emitters is on all but {100 * dark:.1g} % of the pixels: take it as rough"
+            if high > 0
+            else "no light above the baseline",
         ),
         Verdict(
             "density",
             density,
-            priors.density_px >= _MIN_DENSITY_PX and _signal_to_noise(found) >= _MIN_SNR,
-            "next to no emitters: nothing can be said of photons and width either",
+            seen and believable,
+            _NO_SPOTS_OF_EMITTERS
+            if seen
+            else "next to no emitters: nothing can be said of photons and width either",
         ),
         Verdict(
             "photons",
             f"{number(priors.flux_mean)} ± {number(priors.flux_std, 2)} per frame while on",
-            priors.misfit < _BAD_MISFIT,
-            "the pixels are not distributed as those of such emitters are (filaments, an uneven background, another "
-            "PSF): take these numbers as rough",
+            priors.misfit < _BAD_MISFIT and believable,
+            _ROUGH if believable else _NO_SPOTS_OF_EMITTERS,
         ),
         _lifetime(found),
     )
@@ -56,6 +75,13 @@ def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
 def psf_verdict(found: Survey) -> Verdict:
     """How wide the spots are, whether they are round, and whether the PSF that was given explains them."""
     seen = f"{found.priors.width_px:.3g} px wide (σ)"
+    if found.too_wide:
+        return Verdict(
+            "PSF",
+            seen,
+            False,
+            "wider than a spot, no PSF is suggested: give it, here as to train.py (calibrate.py)",
+        )
     if found.fits is False:
         advice = (
             "the PSF that was given does not explain the pixels at any density, photons and depth, and the figures are "
@@ -73,6 +99,20 @@ def psf_verdict(found: Survey) -> Verdict:
         advice = "no PSF is suggested: give psf and simulation.z_range_nm yourself"
         return Verdict("PSF", f"{seen}; too few spots stand alone to tell whether it is round", False, advice)
     return Verdict("PSF", f"{seen}, round", True)
+
+
+def _are_spots(found: Survey) -> bool:
+    """Whether what explains the pixels can be emitters: as wide as spots are, and about as many as stand out."""
+    many = found.spots_per_um2 > _TOO_MANY_SPOTS * found.density_per_um2
+    return not found.too_wide and not many
+
+
+def _dark_share(found: Survey) -> float:
+    """Of the smoothed pixels, those that no emitter gives more light than the noise's standard deviation."""
+    priors, scale_px = found.priors, SCALES_PX[0]
+    noise = math.sqrt(max(priors.noise_variance, 1e-12) * kernel_power(scale_px))
+    lit = float(at_shares(priors.shape.pixels_above(scale_px), np.log(noise / priors.flux_mean)))
+    return math.exp(-lit * priors.density_px)
 
 
 def _signal_to_noise(found: Survey) -> float:

@@ -8,6 +8,7 @@ Shape suffixes: T frames, H rows, W columns, N spots, D = N · window pixels, P 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,15 @@ _MAX_CHI2 = 1.6
 _FEW = 20
 _CROWDED = 0.4  # share of the spots that stand alone
 _PIXEL_VARIANCE = 1 / 12
+_QUANTILES_ERROR = 0.89  # √M times the relative standard error of a normal spread that is told by 10 and 90 %
+_SURE = 3.0  # standard errors
 
 
 @dataclass(frozen=True)
 class Spots:
     """Every maximum, (N,): frame, x, y in pixels; the share that stands alone; and of those whose fit holds, (M,):
-    photons and widths in pixels (of the emitter, without the integration over pixels)."""
+    photons, widths in pixels (of the emitter, without the integration over pixels) and the standard error of
+    ln(σx/σy)."""
 
     frame_N: np.ndarray
     x_px_N: np.ndarray
@@ -38,16 +42,26 @@ class Spots:
     photons_M: np.ndarray
     sigma_x_px_M: np.ndarray
     sigma_y_px_M: np.ndarray
+    log_ratio_error_M: np.ndarray
 
     @property
     def elongation(self) -> float | None:
-        """Spread of ln(σx/σy), as of a normal distribution whose 10 and 90 % lie where theirs do: near 0 for a 2D PSF,
-        0.2 and more for an astigmatic one; None for few spots."""
+        """Spread of ln(σx/σy), as of a normal distribution whose 10 and 90 % lie where theirs do: of a 2D PSF that of
+        the fits' errors, 0.2 and more of an astigmatic one; None for few spots."""
         if len(self.photons_M) < _FEW:
             return None
         ratio = np.log(self.sigma_x_px_M / self.sigma_y_px_M)
         low, high = np.quantile(ratio, (0.1, 0.9))
         return float(high - low) / 2.563
+
+    def is_elongated(self, spread: float) -> bool:
+        """Whether the spots are so more than emitters of this spread would come out by the fits' errors and their
+        number; False for few spots."""
+        if self.elongation is None:
+            return False
+        noise = float(np.median(self.log_ratio_error_M**2))
+        error = _QUANTILES_ERROR * 2 * noise / math.sqrt(len(self.photons_M))
+        return self.elongation**2 > spread**2 + noise + _SURE * error
 
     @property
     def focus_px(self) -> float | None:
@@ -78,8 +92,8 @@ def find_spots(frames_THW: np.ndarray, background: float, noise_variance: float,
         (row[alone, None] + offset)[:, :, None],
         (column[alone, None] + offset)[:, None, :],
     ]
-    photons, sigma_x, sigma_y = _fitted(windows - background, offset, noise_variance, excess)
-    return Spots(frame, column + 0.5, row + 0.5, share, photons, sigma_x, sigma_y)
+    fitted = _fitted(windows - background, offset, noise_variance, excess)
+    return Spots(frame, column + 0.5, row + 0.5, share, *fitted)
 
 
 def _alone(frame: np.ndarray, row: np.ndarray, column: np.ndarray, shape_THW: tuple[int, ...]) -> np.ndarray:
@@ -94,9 +108,9 @@ def _alone(frame: np.ndarray, row: np.ndarray, column: np.ndarray, shape_THW: tu
 
 def _fitted(
     windows_NHW: np.ndarray, offset: np.ndarray, noise_variance: float, excess: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Photons, σx and σy by Levenberg and Marquardt's least squares, all windows at a time; bad fits left out, as are
-    those that hold more than one emitter by their χ²."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Photons, σx, σy and the standard error of ln(σx/σy) by Levenberg and Marquardt's least squares, all windows at a
+    time; bad fits left out, as are those that hold more than one emitter by their χ²."""
     n = len(windows_NHW)
     x_D = np.tile(offset, len(offset)).astype(float)
     y_D = np.repeat(offset, len(offset)).astype(float)
@@ -121,11 +135,24 @@ def _fitted(
         damping_N = np.where(better, damping_N / 3, damping_N * 5)
     good = (np.abs(p_NP[:, 1:3]) < 1.5).all(axis=1) & (p_NP[:, 0] > 0)
     good &= (p_NP[:, 3:5] > -0.95).all(axis=1) & (p_NP[:, 3:5] < 1.45).all(axis=1)
-    chi2_N = ((data_ND - model_ND) ** 2 / (noise_variance + excess * np.maximum(model_ND, 0))).mean(axis=1)
+    variance_ND = noise_variance + excess * np.maximum(model_ND, 0)
+    chi2_N = ((data_ND - model_ND) ** 2 / variance_ND).mean(axis=1)
     good &= chi2_N < max(_MAX_CHI2, float(np.quantile(chi2_N, 0.1)) if n else 0.0)
     width_M2: np.ndarray = np.exp(p_NP[good, 3:5])
     sigma = np.sqrt(np.maximum(width_M2**2 - _PIXEL_VARIANCE, 0.01))
-    return p_NP[good, 0], sigma[:, 0], sigma[:, 1]
+    error_M = _log_ratio_error(jacobian_NDP[good], variance_ND[good], width_M2**2 / sigma**2)
+    return p_NP[good, 0], sigma[:, 0], sigma[:, 1], error_M
+
+
+def _log_ratio_error(jacobian_NDP: np.ndarray, variance_ND: np.ndarray, stretch_N2: np.ndarray) -> np.ndarray:
+    """Standard error of ln(σx/σy) of fits without weights, (N,), of pixels of these variances; ``stretch``: by how much
+    more than the fitted widths those without a pixel's vary."""
+    normal = np.einsum("ndp,ndq->npq", jacobian_NDP, jacobian_NDP)
+    ratio_NP = np.zeros(normal.shape[:2])
+    ratio_NP[:, 3], ratio_NP[:, 4] = stretch_N2[:, 0], -stretch_N2[:, 1]
+    # the pseudo-inverse: a step of the fit may have left a parameter without any slope
+    leverage_ND = np.einsum("ndp,npq,nq->nd", jacobian_NDP, np.linalg.pinv(normal, hermitian=True), ratio_NP)
+    return np.sqrt((leverage_ND**2 * variance_ND).sum(axis=1))
 
 
 def _gaussian(p_NP: np.ndarray, x_D: np.ndarray, y_D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from emitter.inference.survey.blinking import covariances, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled
 from emitter.inference.survey.shot_noise import FREE_SHAPES, Priors, fit_priors, kernel_power, smoothed
-from emitter.inference.survey.spot_shape import FreeShape, KnownShape
+from emitter.inference.survey.spot_shape import SCALES_PX, FreeShape, KnownShape
 from emitter.inference.survey.spots import Spots, find_spots
 from emitter.simulation.camera import Camera
 
@@ -55,9 +55,13 @@ class Survey:
     @property
     def is_3d(self) -> bool:
         """Whether the spots are elongated to both sides."""
-        elongation = self.spots.elongation
         covered = 2 * np.pi * self.free.width_px**2 * self.free.density_px
-        return elongation is not None and bool(elongation > ELONGATED + OVERLAPPED * covered)
+        return self.spots.is_elongated(ELONGATED + OVERLAPPED * covered)
+
+    @property
+    def too_wide(self) -> bool:
+        """Whether what was fitted without a PSF is wider than the widest kernel tells from an uneven background."""
+        return not self.fits and self.free.width_px > SCALES_PX[-1]
 
     @property
     def has_halo(self) -> bool:
@@ -75,7 +79,7 @@ def survey(sampled: Sampled, camera: Camera, known: KnownShape | None = None) ->
     """
     frames, runs = sampled.photons_THW, sampled.runs
     transfer = photon_transfer(frames, runs)
-    map_HW = background_map(frames)
+    map_HW = background_map(frames, runs)
     flat_THW = frames - map_HW
     excess = camera.excess_noise / camera.quantum_efficiency
     camera_noise = (excess, camera.em_gain is not None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from emitter.core.units import PixelSize
 from emitter.inference.bundle import Bundle
 from emitter.inference.survey.camera_noise import PhotonTransfer
 from emitter.inference.survey.spot_shape import as_peaked_px
@@ -47,6 +48,35 @@ class CameraCheck:
     photons_ratio: float
     baseline_off_adu: float
     verdicts: tuple[Verdict, ...]
+
+
+def pixel_size_verdict(stated: PixelSize | None, used: PixelSize, trained: bool) -> Verdict:
+    """Whether the figures are of the movie's own pixels: all in nm and µm² lean on their size.
+
+    Args:
+        stated: by the movie's file, or None.
+        used: the camera's.
+        trained: whether the camera is a checkpoint's and not the settings'.
+    """
+    whose = "the checkpoint's is" if trained else "camera.pixel_size_nm is"
+    if stated is None:
+        return Verdict("pixel size", f"the movie's file states none; {whose} {_nm(used)}", True)
+    seen = f"the movie's file states {_nm(stated)} nm; {whose} {_nm(used)}"
+    if stated.is_like(used):
+        return Verdict("pixel size", seen, True)
+    what = "widths in nm and densities are wrong"
+    advice = (
+        "this network was trained for another microscope, or the file is wrong"
+        if trained
+        else f"give camera.pixel_size_nm={_nm(stated)}, unless the file is wrong"
+    )
+    return Verdict("pixel size", seen, False, f"{what}: {advice}")
+
+
+def _nm(size: PixelSize) -> str:
+    """As camera.pixel_size_nm is given."""
+    sides = [number(one, 4) for one in (size.x_nm, size.y_nm)]
+    return sides[0] if size.x_nm == size.y_nm else f"[{','.join(sides)}]"
 
 
 def adu_per_photon(camera: Camera) -> float:
