@@ -99,6 +99,8 @@ class Target:
         journal = self.journal
         at_last_step = not journal.partial.is_file()  # if an earlier life came so far
         before = journal.read(self.output if at_last_step else journal.partial)
+        if at_last_step and before.n_bytes and self.output.stat().st_size != before.n_bytes:
+            before = Written()  # a table of before, and somebody took away the partial one
         if at_last_step and before.n_bytes:
             self.output.rename(journal.partial)
         if not before.n_bytes:  # what a job that came to its end may have left must not outlive its table

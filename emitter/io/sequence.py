@@ -99,9 +99,11 @@ def _warn_of_missing_stacks(name: str, paths: Sequence[Path]) -> None:
     """Where most names hold a number at the same place and these leave one out."""
     found = Counter(around for path in paths for around in _numbers_in(path.stem))
     around = max(found, key=lambda one: found[one], default=None)
-    numbers = {one[around] for one in (_numbers_in(path.stem) for path in paths) if around in one}
-    missing = sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - numbers)
-    if missing and len(missing) < len(paths):  # more are no numbering of stacks
+    numbers = {one[around] for one in map(_numbers_in, (path.stem for path in paths)) if around in one}
+    first, last = min(numbers, default=0), max(numbers, default=0)
+    countable = last - first < 2 * len(paths)  # what is farther apart, as dates are, counts no stacks
+    missing = sorted(set(range(first, last)) - numbers) if countable else []
+    if missing:
         listed = ", ".join(map(str, missing))
         _warn_once(
             f"the stacks of {name} are numbered and lack {listed}: the frames of the others are numbered "

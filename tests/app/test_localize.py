@@ -184,6 +184,22 @@ def test_a_folder_in_the_way_of_the_image_or_the_report_is_said_before_the_work(
     assert files(tmp_path) == sorted([name, "movie.tif"])
 
 
+def test_an_older_table_is_not_gone_on_with_where_the_partial_one_was_taken_away(
+    tmp_path: Path, marker: Marker
+) -> None:
+    movie_at(tmp_path / "movie.tif")
+    run(settings(tmp_path, batch_px=1280))
+    expected = (tmp_path / "locs.csv").read_bytes()
+    (tmp_path / "locs.csv").write_bytes(expected.replace(b"1", b"2"))  # of other emitters
+    marker.interrupt_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(tmp_path, batch_px=1280, threshold=0.9))
+    (tmp_path / "locs.csv.partial").unlink()
+    marker.interrupt_after = None
+    run(settings(tmp_path, batch_px=1280, threshold=0.9))
+    assert (tmp_path / "locs.csv").read_bytes() == expected
+
+
 @pytest.mark.parametrize("name", ["locs.csv", "locs.smlm"])
 def test_what_was_stopped_at_its_report_looks_at_no_frame_again(
     tmp_path: Path, marker: Marker, monkeypatch: pytest.MonkeyPatch, name: str

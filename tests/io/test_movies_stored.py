@@ -91,7 +91,14 @@ def test_the_files_of_one_long_acquisition_are_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("numbers", "missing"),
-    [([1, 2, 4], "3"), ([1, 2, 3], None), ([0, 1, 5, 2], "3, 4"), ([1, 20], None), ([2, 3], None)],
+    [
+        ([1, 2, 4], "3"),
+        ([1, 2, 3], None),
+        ([0, 1, 5, 2], "3, 4"),
+        ([1, 20], None),
+        ([2, 3], None),
+        ([0, 2**31 - 1], None),
+    ],
 )
 def test_a_stack_that_is_missing_among_numbered_ones_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, numbers: list[int], missing: str | None
