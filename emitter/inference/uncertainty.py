@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from emitter.core.emitters import Emitters
 from emitter.core.table import PRECISION_COLUMNS
@@ -23,13 +23,15 @@ from emitter.core.units import PixelSize
 from emitter.metrics.crlb import NoiseVariance
 from emitter.metrics.crowded_crlb import CrowdedCRLB, crowded_crlb
 from emitter.psf.base import PSF
+from emitter.psf.core import core
 
 AXES = ("x_nm", "y_nm", "z_nm", "photons")  # of the bound, in the order of the precision columns
 _COLUMN = dict(zip(AXES, PRECISION_COLUMNS, strict=True))
-_AROUND_NM = 4000.0  # half the side of the square in which the density is counted
+_AROUND_NM = 4000.0  # so far to each side of an emitter's pixel the density is counted
 LEAST_DENSITY = 1 / 16  # per µm²; it is counted from here on
 _SCORE_KNOTS = (0.6, 0.8, 0.95, 1.0)
 _DEPTH_KNOTS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of z, which runs from -1 to 1 over the PSF's depth
+_LIGHT = 0.98  # the pixels that the bound looks at hold so much of an emitter's light at any depth
 _LEAST_PHOTONS = 50.0
 _LEAST_PROBABILITY, _LEAST_BACKGROUND = 1e-3, 1.0
 
@@ -102,8 +104,13 @@ class Uncertainty:
     def bound(self, emitters: Emitters, height: int, width: int) -> CrowdedCRLB:
         """The Cramér-Rao bounds at the decoded values."""
         return crowded_crlb(
-            self.psf, self.noise_variance, self.pixel_size, emitters, height, width, free_z=self.is_3d
+            self._core, self.noise_variance, self.pixel_size, emitters, height, width, free_z=self.is_3d
         )
+
+    @cached_property
+    def _core(self) -> PSF:
+        """What lies further out says little and takes as long."""
+        return core(self.psf, _LIGHT)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -143,33 +150,26 @@ class Uncertainty:
         return np.concatenate(parts, axis=1)
 
     def log_density(self, emitters: Emitters, height: int, width: int) -> np.ndarray:
-        """(N,) logarithm of the other emitters per µm² in a square around each, as far as it lies in the image of
-        ``height`` × ``width`` pixels."""
-        around_N = self._around(emitters)
-        area_N = np.ones(len(emitters))
-        size_nm = self.pixel_size.to_nm(float(width), float(height))
-        for place_nm, end_nm in zip(self._place_nm(emitters), size_nm, strict=True):
-            place_nm = place_nm.clip(0, end_nm)
-            seen_nm = np.minimum(place_nm + _AROUND_NM, end_nm) - np.maximum(place_nm - _AROUND_NM, 0)
-            area_N = area_N * seen_nm * 1e-3
-        density: np.ndarray = np.log(around_N / area_N + LEAST_DENSITY)
-        return density
-
-    def _around(self, emitters: Emitters) -> np.ndarray:
-        """(N,) other emitters of the same image in the square around each."""
-        if not len(emitters):
-            return np.zeros(0)
-        x_nm, y_nm = self._place_nm(emitters)
-        apart_nm = 2 * _AROUND_NM + np.ptp(x_nm) + np.ptp(y_nm)
-        place_N3 = np.stack([x_nm, y_nm, _numpy(emitters.image_N) * apart_nm], axis=1)
-        counts_N: np.ndarray = cKDTree(place_N3).query_ball_point(
-            place_N3, _AROUND_NM, p=np.inf, return_length=True
+        """(N,) logarithm of the other emitters per µm² in a square of whole pixels around each's own, as far as it lies
+        in the image of ``height`` × ``width`` pixels."""
+        image_N = emitters.image_N.cpu().numpy()
+        x_px_N, y_px_N = _numpy(emitters.x_px_N), _numpy(emitters.y_px_N)
+        column_N, row_N = x_px_N.astype(int).clip(0, width - 1), y_px_N.astype(int).clip(0, height - 1)
+        n_pixels = emitters.n_images * height * width
+        count_BHW = np.bincount((image_N * height + row_N) * width + column_N, minlength=n_pixels)
+        sum_BHW = count_BHW.reshape(-1, height, width).cumsum(axis=1).cumsum(axis=2)
+        # a pixel's: emitters of the rows above it and of the columns to its left
+        before_BHW = np.pad(sum_BHW, ((0, 0), (1, 0), (1, 0)))
+        reach_x_px, reach_y_px = (round(reach) for reach in self.pixel_size.to_px(_AROUND_NM, _AROUND_NM))
+        left_N, right_N = np.maximum(column_N - reach_x_px, 0), np.minimum(column_N + reach_x_px + 1, width)
+        top_N, bottom_N = np.maximum(row_N - reach_y_px, 0), np.minimum(row_N + reach_y_px + 1, height)
+        above_N, all_N = (
+            before_BHW[image_N, end_N, right_N] - before_BHW[image_N, end_N, left_N]
+            for end_N in (top_N, bottom_N)
         )
-        return counts_N - 1
-
-    def _place_nm(self, emitters: Emitters) -> tuple[np.ndarray, np.ndarray]:
-        x_nm, y_nm = self.pixel_size.to_nm(_numpy(emitters.x_px_N), _numpy(emitters.y_px_N))
-        return x_nm, y_nm
+        area_um2_N = (right_N - left_N) * (bottom_N - top_N) * self.pixel_size.area_um2
+        density: np.ndarray = np.log((all_N - above_N - 1) / area_um2_N + LEAST_DENSITY)
+        return density
 
 
 def log_photons(emitters: Emitters) -> np.ndarray:

@@ -7,7 +7,8 @@ at one place from being singular: nobody looks for an emitter further away than 
 Detection, Estimation and Modulation Theory, 1968).
 
 Shape suffixes: N emitters, K neighbours, M members of an emitter's group (its neighbours and itself), X pairs of
-members, L pairs of emitters, G groups of equal size, C parameters of an emitter, Q of a group.
+members, L pairs of emitters, R emitters and pairs, G groups of equal size, C parameters of an emitter, Q of
+a group, f of an emitter without the background, squared.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def crowded_crlb(
     free_z = free_z and high_nm > low_nm
     slopes = noise_slopes(psf, noise_variance, emitters, height, width, free_z)
     own_NCC = _with_prior(slopes.own(), psf, emitters, free_z)
-    alone_NC = _variances(own_NCC, own_NCC.shape[-1])
+    alone_NC = _variances(own_NCC.double(), own_NCC.shape[-1])
     crowded_NC = _crowded(slopes, own_NCC, _neighbours(emitters, psf.radius_px, most_neighbours))
 
     def named(variance_NC: Tensor) -> CRLB:
@@ -91,30 +92,27 @@ def crowded_crlb(
 
 
 def _with_prior(own_NCC: Tensor, psf: PSF, emitters: Emitters, free_z: bool) -> Tensor:
-    """(N, C, C) float64: with one over the square of what is believed before a look at the frame."""
+    """(N, C, C): with one over the square of what is believed before a look at the frame."""
     assert emitters.background_N is not None
     lateral_N = torch.full_like(emitters.photons_N, 1.5)
     depth_nm = max(psf.z_range_nm[1] - psf.z_range_nm[0], 1.0)
     believed = [lateral_N, lateral_N]
     believed += [torch.full_like(lateral_N, depth_nm)] if free_z else []
     believed += [emitters.photons_N.clamp(min=1.0), emitters.background_N.clamp(min=1.0)]
-    own_NCC = own_NCC.double()
     diagonal_NC = own_NCC.diagonal(dim1=1, dim2=2)
-    diagonal_NC += diagonal_NC * _ROUNDING + torch.stack(believed, dim=1).double() ** -2
+    diagonal_NC += diagonal_NC * _ROUNDING + torch.stack(believed, dim=1) ** -2
     return own_NCC
 
 
 def _crowded(slopes: NoiseSlopes, own_NCC: Tensor, neighbour_NK: Tensor) -> Tensor:
     """(N, C): variances of every emitter's parameters, its neighbours' photons and positions being unknown too."""
     n, most = neighbour_NK.shape
-    member_NM = torch.cat([neighbour_NK, torch.arange(n)[:, None]], dim=1)
-    links = _Links.of(slopes, member_NM)
+    links = _Links.of(slopes, own_NCC, torch.cat([neighbour_NK, torch.arange(n)[:, None]], dim=1))
     variance_NC = torch.empty(own_NCC.shape[:2], dtype=torch.float64)
     count_N = (neighbour_NK < n).sum(dim=1)
     for count in count_N.unique().tolist():
         row_G = (count_N == count).nonzero()[:, 0]
-        nearest = [*range(count), most]
-        information_GQQ = _assembled(own_NCC, links, member_NM[row_G][:, nearest], row_G, nearest)
+        information_GQQ = links.assembled(row_G, [*range(count), most])
         variance_NC[row_G] = _variances(information_GQQ, own_NCC.shape[-1])
     return variance_NC
 
@@ -135,46 +133,45 @@ def _neighbours(emitters: Emitters, reach_px: int, most: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Links:
-    """Information that ties the parameters of two members of an emitter's group (its neighbours, and last itself).
+    """Information on the parameters of two members of an emitter's group (its neighbours, and last itself).
 
-    ``information_LCC``: of every pair once, and the same turned. ``place``: for members a > b of the groups, (N,) where
-    in it, with a's parameters as the rows.
+    ``information_RCC``: of every emitter, and of every pair that some group holds, once and turned; ``inner_Rf``: the
+    same without the background, flat. ``place_NMM``: where in them a group's are, with the first member's parameters as
+    the rows; above the diagonal anywhere.
     """
 
-    information_LCC: Tensor
-    place: dict[tuple[int, int], Tensor]
+    information_RCC: Tensor
+    inner_Rf: Tensor
+    place_NMM: Tensor
 
     @classmethod
-    def of(cls, slopes: NoiseSlopes, member_NM: Tensor) -> _Links:
+    def of(cls, slopes: NoiseSlopes, own_NCC: Tensor, member_NM: Tensor) -> _Links:
         """Of groups, N standing for nobody."""
         n, m = member_NM.shape
-        pairs = [(a, b) for a in range(m) for b in range(a)]
-        one_XN, other_XN = (torch.stack([member_NM[:, pair[side]] for pair in pairs]) for side in (0, 1))
-        low_XN, high_XN = torch.minimum(one_XN, other_XN), torch.maximum(one_XN, other_XN)
-        key_XN = torch.where(high_XN < n, low_XN * n + high_XN, -1)
-        key_L, place_XN = key_XN.unique(return_inverse=True)
-        information_LCC = slopes.between(key_L.clamp(min=0) // n, key_L.clamp(min=0) % n)
-        place_XN = place_XN + len(key_L) * (one_XN > other_XN)
-        both = torch.cat([information_LCC, information_LCC.transpose(1, 2)])
-        return cls(both, dict(zip(pairs, place_XN, strict=True)))
+        one_X, other_X = torch.tril_indices(m, m, -1)
+        one_NX, other_NX = member_NM[:, one_X], member_NM[:, other_X]
+        low_NX, high_NX = torch.minimum(one_NX, other_NX), torch.maximum(one_NX, other_NX)
+        key_L, link_NX = torch.where(high_NX < n, low_NX * n + high_NX, -1).unique(return_inverse=True)
+        between_LCC = slopes.between(key_L.clamp(min=0) // n, key_L.clamp(min=0) % n)
+        place_NMM = member_NM.clamp(max=n - 1)[:, :, None].repeat(1, 1, m)
+        place_NMM[:, one_X, other_X] = n + link_NX + len(key_L) * (one_NX > other_NX)
+        information_RCC = torch.cat([own_NCC, between_LCC, between_LCC.transpose(1, 2)])
+        return cls(information_RCC, information_RCC[:, :-1, :-1].flatten(1), place_NMM)
 
-
-def _assembled(own_NCC: Tensor, links: _Links, member_GM: Tensor, row_G: Tensor, named: list[int]) -> Tensor:
-    """(G, Q, Q), the lower half: the information of groups of as many members, the emitter itself, with its
-    background, last."""
-    n_parameters = own_NCC.shape[-1]
-    of_neighbour = n_parameters - 1
-    size = of_neighbour * len(named) + 1
-    full = torch.zeros(len(row_G), size, size, dtype=torch.float64)
-    for a, name in enumerate(named):
-        n_own = n_parameters if a + 1 == len(named) else of_neighbour
-        at_a = slice(of_neighbour * a, of_neighbour * a + n_own)
-        full[:, at_a, at_a] = own_NCC[member_GM[:, a], :n_own, :n_own]
-        for b in range(a):
-            place_G = links.place[name, named[b]][row_G]
-            at_b = slice(of_neighbour * b, of_neighbour * (b + 1))
-            full[:, at_a, at_b] = links.information_LCC[place_G][:, :n_own, :of_neighbour].double()
-    return full
+    def assembled(self, row_G: Tensor, named: list[int]) -> Tensor:
+        """(G, Q, Q) float64, of which the lower half holds: the information of the groups of these emitters, of the
+        named members of each, the emitter itself, with its background, last."""
+        member = torch.tensor(named)
+        place_GMM = self.place_NMM.index_select(0, row_G).index_select(1, member).index_select(2, member)
+        g, m, _ = place_GMM.shape
+        last = self.information_RCC.shape[-1] - 1  # the background, of the emitter itself alone
+        full_GQQ = torch.zeros(g, m * last + 1, m * last + 1, dtype=torch.float64)
+        blocks = self.inner_Rf.index_select(0, place_GMM.flatten()).view(g, m, m, last, last)
+        full_GQQ[:, :-1, :-1].unflatten(2, (m, last)).unflatten(1, (m, last)).copy_(blocks.transpose(2, 3))
+        rows = self.information_RCC[:, last].index_select(0, place_GMM[:, -1].flatten()).view(g, m, last + 1)
+        full_GQQ[:, -1, :-1] = rows[:, :, :last].flatten(1)
+        full_GQQ[:, -1, -1] = rows[:, -1, last]
+        return full_GQQ
 
 
 def _variances(information_GQQ: Tensor, n_last: int) -> Tensor:

@@ -18,7 +18,7 @@ from emitter.psf.base import PSF
 from emitter.psf.render import add_patches, cut_patches
 
 # Pixels of patches in work at a time, so that they stay in the cache: when slopes are made, and when multiplied.
-_CHUNK_PIXELS, _LINKED_PIXELS = 1 << 17, 1 << 15
+_CHUNK_PIXELS, _LINKED_PIXELS = 1 << 17, 1 << 16
 # photons²: a network may say a background of 0 or less, and no pixel is without noise.
 _LEAST_VARIANCE = 0.01
 

@@ -38,6 +38,10 @@ class PSF(ABC):
         """The patches (N, P, P) and their derivatives (N, 3, P, P) by x (1/px), y (1/px), z (1/nm)."""
 
     @abstractmethod
+    def within(self, radius_px: int) -> Self:
+        """The same model on patches of at most this radius: the inner pixels of its own."""
+
+    @abstractmethod
     def to(self, device: torch.device | str) -> Self:
         """The same model on another device."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from copy import copy
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -115,21 +116,22 @@ class _SeparableGaussian(PSF):
         slope_x_N, slope_y_N = self._width_slopes(z_nm_N)
         x = _profile(self._edges(dx_px_N), sigma_x_N)
         y = _profile(self._edges(dy_px_N), sigma_y_N)
-        by_z_x_NP = x.by_sigma * slope_x_N[:, None]
-        by_z_y_NP = y.by_sigma * slope_y_N[:, None]
-        by_x = _outer(y.value, x.by_shift)
-        by_y = _outer(y.by_shift, x.value)
-        by_z = _outer(y.value, by_z_x_NP) + _outer(by_z_y_NP, x.value)
-        return _outer(y.value, x.value), torch.stack((by_x, by_y, by_z), dim=1)
+        across_N4P = torch.stack((x.value, x.by_shift, x.value, x.by_sigma * slope_x_N[:, None]), dim=1)
+        down_N4P = torch.stack((y.value, y.value, y.by_shift, y.value), dim=1)
+        all_N4PP = down_N4P[:, :, :, None] * across_N4P[:, :, None]
+        all_N4PP[:, 3].addcmul_((y.by_sigma * slope_y_N[:, None])[:, :, None], x.value[:, None])
+        return all_N4PP[:, 0], all_N4PP[:, 1:]
+
+    def within(self, radius_px: int) -> Self:
+        """The same model on patches of at most this radius."""
+        inner = copy(self)
+        inner.radius_px = min(radius_px, self.radius_px)
+        return inner
 
     def _edges(self, shift_px_N: Tensor) -> Tensor:
         """Distance from the emitter to the pixels' edges, px, (N, E)."""
         edges_E = torch.arange(self.patch_px + 1, device=shift_px_N.device, dtype=shift_px_N.dtype)
         return (edges_E - (self.radius_px + 0.5)) - shift_px_N[:, None]
-
-
-def _outer(y_NP: Tensor, x_NP: Tensor) -> Tensor:
-    return y_NP[:, :, None] * x_NP[:, None, :]
 
 
 def _integrals(edges_NE: Tensor, sigma_N: Tensor) -> Tensor:

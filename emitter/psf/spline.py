@@ -95,6 +95,12 @@ class SplinePSF(PSF):
         slabs = coefficients.index_select(0, index_N4.view(-1))
         return slabs.view(len(z_nm_N), 4, *coefficients.shape[1:]), position_N - cell_N, inside_N
 
+    def within(self, radius_px: int) -> Self:
+        """The same model on patches of at most this radius."""
+        rim = max(self.radius_px - radius_px, 0)
+        inner_ZCC = self.coefficients_ZCC[:, rim:, rim:][:, : -rim or None, : -rim or None]
+        return type(self)(inner_ZCC, self.z_start_nm, self.z_step_nm)
+
     def to(self, device: torch.device | str) -> Self:
         """The same model on another device."""
         return type(self)(self.coefficients_ZCC.to(device), self.z_start_nm, self.z_step_nm)

@@ -139,14 +139,16 @@ def test_the_monotone_map_finds_the_share_that_is_true() -> None:
 def test_the_density_is_that_of_the_square_inside_the_image() -> None:
     rng = np.random.default_rng(6)
     height, width, n = 50, 120, 200
-    x_px, y_px = rng.uniform(0, width, n), rng.uniform(0, height, n)
+    x_px, y_px = rng.uniform(-0.4, width + 0.4, n), rng.uniform(-0.4, height + 0.4, n)
     image = rng.integers(0, 2, n)
     emitters = Emitters(2, *(torch.tensor(one) for one in (image, x_px, y_px)), *(torch.ones(n),) * 2)
     found = bundle().uncertainty().log_density(emitters, height, width)
-    x_um, y_um = x_px * 0.1, y_px * 0.1
+    column, row = np.clip(np.floor(x_px), 0, width - 1), np.clip(np.floor(y_px), 0, height - 1)
     for k in range(n):
-        near = (np.abs(x_um - x_um[k]) <= 4) & (np.abs(y_um - y_um[k]) <= 4) & (image == image[k])
-        area_um2 = (min(x_um[k] + 4, 12) - max(x_um[k] - 4, 0)) * (min(y_um[k] + 4, 5) - max(y_um[k] - 4, 0))
+        near = (np.abs(column - column[k]) <= 40) & (np.abs(row - row[k]) <= 40) & (image == image[k])
+        columns = np.arange(width)[np.abs(np.arange(width) - column[k]) <= 40]
+        rows = np.arange(height)[np.abs(np.arange(height) - row[k]) <= 40]
+        area_um2 = len(columns) * len(rows) * 0.01
         assert np.exp(found[k]) == pytest.approx((near.sum() - 1) / area_um2 + 1 / 16)
 
 

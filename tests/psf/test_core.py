@@ -1,0 +1,61 @@
+"""Smaller patches: the inner pixels of the larger ones, and how many of them hold the light."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from emitter.core.units import PixelSize
+from emitter.psf import PSF, build
+from emitter.psf.core import core
+from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
+from tests.psf.test_spline import spline_of_astigmatic
+
+PIXEL = PixelSize.of(100.0)
+MODELS = [
+    build(GaussianSettings(), PIXEL),
+    build(AstigmaticSettings(a_x=0.05), PIXEL),
+    spline_of_astigmatic(radius_px=7)[0],
+]
+WHERE = [torch.linspace(*ends, 30) for ends in ((-0.5, 0.5), (0.4, -0.4), (-600.0, 600.0))]
+
+
+@pytest.mark.parametrize("psf", MODELS)
+@pytest.mark.parametrize("radius_px", [1, 3, 4])
+def test_within_is_the_middle_of_the_patch(psf: PSF, radius_px: int) -> None:
+    inner, rim = psf.within(radius_px), psf.radius_px - radius_px
+    assert inner.radius_px == radius_px
+    for whole, part in zip(psf.derivatives(*WHERE), inner.derivatives(*WHERE), strict=True):
+        torch.testing.assert_close(part, whole[..., rim:-rim, rim:-rim])
+    torch.testing.assert_close(inner.patches(*WHERE), psf.patches(*WHERE)[:, rim:-rim, rim:-rim])
+
+
+@pytest.mark.parametrize("psf", MODELS)
+@pytest.mark.parametrize("more_px", [0, 3])
+def test_within_more_than_its_own_patch_is_the_same(psf: PSF, more_px: int) -> None:
+    same = psf.within(psf.radius_px + more_px)
+    assert same.radius_px == psf.radius_px
+    torch.testing.assert_close(same.patches(*WHERE), psf.patches(*WHERE))
+
+
+@pytest.mark.parametrize("psf", MODELS)
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_the_core_holds_the_share_and_one_pixel_less_does_not(psf: PSF, share: float) -> None:
+    inner = core(psf, share)
+    z_nm = torch.linspace(*psf.z_range_nm, 101)
+    centre = torch.zeros(101)
+
+    def light(one: PSF) -> torch.Tensor:
+        return one.patches(centre, centre, z_nm).sum(dim=(1, 2)) / psf.patches(centre, centre, z_nm).sum(
+            dim=(1, 2)
+        )
+
+    assert light(inner).min() >= share - 1e-3  # between the depths that it looks at
+    assert inner.radius_px < psf.radius_px
+    if inner.radius_px > 1:
+        assert light(inner.within(inner.radius_px - 1)).min() < share
+
+
+def test_all_of_the_light_needs_all_pixels() -> None:
+    for psf in MODELS:
+        assert core(psf, 1.0).radius_px == psf.radius_px
