@@ -59,12 +59,12 @@ class Correction:
 
     def state(self) -> dict[str, Any]:
         """As plain numbers and lists."""
-        return asdict(self)
+        return {**asdict(self), "light": _LIGHT}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Correction | None:
-        """The correction of ``state()``; None for that of an earlier version, which had other features."""
-        if "knots" not in state:
+        """The correction of ``state()``; None for that of an earlier version, which had other features or bounds."""
+        if state.get("light") != _LIGHT:
             return None
         weights = {axis: tuple(values) for axis, values in state["weights"].items()}
         knots = Knots(*(tuple(state["knots"][name]) for name in ("photons", "density")))
@@ -104,7 +104,14 @@ class Uncertainty:
     def bound(self, emitters: Emitters, height: int, width: int) -> CrowdedCRLB:
         """The Cramér-Rao bounds at the decoded values."""
         return crowded_crlb(
-            self._core, self.noise_variance, self.pixel_size, emitters, height, width, free_z=self.is_3d
+            self._core,
+            self.noise_variance,
+            self.pixel_size,
+            emitters,
+            height,
+            width,
+            free_z=self.is_3d,
+            reach_px=self.psf.radius_px,  # who lies beyond the core still overlaps
         )
 
     @cached_property
@@ -154,7 +161,7 @@ class Uncertainty:
         in the image of ``height`` × ``width`` pixels."""
         image_N = emitters.image_N.cpu().numpy()
         x_px_N, y_px_N = _numpy(emitters.x_px_N), _numpy(emitters.y_px_N)
-        column_N, row_N = x_px_N.astype(int).clip(0, width - 1), y_px_N.astype(int).clip(0, height - 1)
+        column_N, row_N = x_px_N.clip(0, width - 1).astype(int), y_px_N.clip(0, height - 1).astype(int)
         n_pixels = emitters.n_images * height * width
         count_BHW = np.bincount((image_N * height + row_N) * width + column_N, minlength=n_pixels)
         sum_BHW = count_BHW.reshape(-1, height, width).cumsum(axis=1).cumsum(axis=2)

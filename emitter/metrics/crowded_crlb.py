@@ -50,6 +50,7 @@ def crowded_crlb(
     width: int,
     free_z: bool = True,
     most_neighbours: int = MOST_NEIGHBOURS,
+    reach_px: int | None = None,
 ) -> CrowdedCRLB:
     """The bound of every emitter, its neighbours' positions and photons being unknown too.
 
@@ -61,6 +62,7 @@ def crowded_crlb(
             edge.
         free_z: False when z is known.
         most_neighbours: the nearest so many count; further ones hardly overlap or are behind these.
+        reach_px: and those as near as this; None: as the PSF's patches reach.
 
     Returns:
         Standard deviations, nm and photons, (N,) float64 in the emitters' order: in the crowd, and as if each was
@@ -81,7 +83,8 @@ def crowded_crlb(
     slopes = noise_slopes(psf, noise_variance, emitters, height, width, free_z)
     own_NCC = _with_prior(slopes.own(), psf, emitters, free_z)
     alone_NC = _variances(own_NCC.double(), own_NCC.shape[-1])
-    crowded_NC = _crowded(slopes, own_NCC, _neighbours(emitters, psf.radius_px, most_neighbours))
+    reach_px = psf.radius_px if reach_px is None else reach_px
+    crowded_NC = _crowded(slopes, own_NCC, _neighbours(emitters, reach_px, most_neighbours))
 
     def named(variance_NC: Tensor) -> CRLB:
         x, y, *z, photons, background = variance_NC.sqrt().unbind(dim=1)

@@ -22,8 +22,9 @@ from emitter.inference import uncertainty_fit
 from emitter.inference.bundle import Bundle
 from emitter.inference.uncertainty import Correction, Knots, hats
 from emitter.inference.uncertainty_fit import errors_of, fit_correction
+from emitter.metrics.crowded_crlb import crowded_crlb
 from emitter.psf import build
-from emitter.psf.gaussian import GaussianSettings
+from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
 from emitter.simulation.camera import Camera, CameraSettings
 from emitter.simulation.settings import FluxSettings, SimulationSettings
 from emitter.simulation.simulator import Domain, Simulator
@@ -95,6 +96,34 @@ def test_without_a_correction_it_is_the_bound_and_the_score_stays() -> None:
     assert set(columns) == set(PRECISION_COLUMNS)
     bound = known.uncertainty().bound(emitters, 32, 32)
     np.testing.assert_allclose(columns["precision_x_nm"], bound.crowded.x_nm.numpy())
+
+
+@pytest.mark.parametrize("psf", [GaussianSettings(130), GaussianSettings(50), AstigmaticSettings(a_x=0.05)])
+@pytest.mark.parametrize("apart_px", [2.0, 4.0, 4.7, 20.0])
+def test_the_bound_of_fewer_pixels_is_near_that_of_all(
+    psf: GaussianSettings | AstigmaticSettings, apart_px: float
+) -> None:
+    known = replace(bundle(), psf=build(psf, PixelSize.of(100.0)))
+    x_px = torch.tensor([20.2, 20.2 + apart_px])
+    emitters = Emitters(
+        image_N=torch.zeros(2, dtype=torch.long),
+        x_px_N=x_px,
+        y_px_N=torch.full((2,), 18.4),
+        z_nm_N=torch.tensor([0.0, known.psf.z_range_nm[1] / 2]),
+        photons_N=torch.tensor([2000.0, 4000.0]),
+        background_N=torch.full((2,), 20.0),
+        n_images=1,
+    )
+    uncertainty = replace(known.uncertainty(), is_3d=known.psf.z_range_nm[1] > 0)
+    bound = uncertainty.bound(emitters, 40, 48)
+    whole = crowded_crlb(
+        known.psf, known.camera.mean_noise_variance, known.pixel_size, emitters, 40, 48, uncertainty.is_3d
+    )
+    for axis, tolerance in (("x_nm", 0.05), ("y_nm", 0.05), ("z_nm", 0.08), ("photons", 0.12)):
+        for ours, full in ((bound.crowded, whole.crowded), (bound.alone, whole.alone)):
+            torch.testing.assert_close(
+                getattr(ours, axis), getattr(full, axis), rtol=tolerance, atol=0, equal_nan=True
+            )
 
 
 def test_a_network_that_finds_nothing_has_no_correction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,3 +212,6 @@ def test_what_the_network_says_itself_is_used() -> None:
 
 def test_a_correction_of_other_features_is_none() -> None:
     assert Correction.from_state({"photon_knots": [1.0, 2.0], "weights": {}}) is None
+    of_all_pixels = Correction(Knots((1.0,), (1.0,)), {}, (), ()).state()
+    del of_all_pixels["light"]
+    assert Correction.from_state(of_all_pixels) is None
