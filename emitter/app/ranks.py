@@ -1,17 +1,14 @@
 """How the other processes of a training on several devices are started.
 
 Lightning starts them with the command line of this program, which in a sweep would begin the sweep once more in each
-of them. Here they get the run's folder instead, and train what its config.yaml says, from the same checkpoint:
-
-    python -m emitter.app.ranks RUN_FOLDER [CHECKPOINT]
+of them. Here they get the run's folder instead (``emitter.app.other_rank``).
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -19,11 +16,9 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from emitter.app.launch import log_handler
-from emitter.core.errors import EmitterError
 from emitter.training.rank_watch import ended_with_the_first
 
-_MODULE = "emitter.app.ranks"
+_MODULE = "emitter.app.other_rank"
 _SET_BY_LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _RANKS = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
 
@@ -61,31 +56,3 @@ def _own_process_group() -> Iterator[None]:
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def main(arguments: Sequence[str]) -> None:
-    """One rank, from its start to its end."""
-    from emitter.app.train import train  # which needs this module itself
-    from emitter.app.train_settings import saved_settings
-
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[log_handler()])
-    run_dir, *checkpoint = map(Path, arguments)
-    # the first rank ends too, at its next exchange with this one at the latest, and tells why: a bad exit code would
-    # only have it killed
-    try:
-        train(saved_settings(run_dir), checkpoint[0] if checkpoint else None)
-    except EmitterError as error:  # which may be this rank's alone
-        sys.stderr.write(f"error: rank {_number()}: {' '.join(str(error).split())}\n")
-    except (KeyboardInterrupt, SystemExit):
-        pass
-
-
-def _number() -> int:
-    """Of this rank in the whole run; on this machine, where it has not met the others yet."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank()
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -17,9 +17,8 @@ from hydra_plugins.hydra_submitit_launcher import submitit_launcher
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from emitter.app.sweep import FAILED
 from emitter.core.errors import EmitterError
-from emitter.training.comparison import ERROR
+from emitter.training.comparison import ERROR, FAILED
 
 log = logging.getLogger(__name__)
 

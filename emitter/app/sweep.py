@@ -32,15 +32,20 @@ from emitter.app.ranks import is_first
 from emitter.app.resume import RefusedError, is_begun
 from emitter.io.files import prepare_output, replacing
 from emitter.plots.comparison import Course, plot_comparison
-from emitter.training.comparison import CONFIG, ERROR, OVERRIDES, PRUNED, Comparison, compare, find_runs
-from emitter.training.module import NOTHING_FOUND
+from emitter.training.comparison import (
+    CONFIG,
+    ERROR,
+    FAILED,
+    OVERRIDES,
+    PRUNED,
+    Comparison,
+    compare,
+    find_runs,
+)
 
 log = logging.getLogger(__name__)
 
 NAME = "sweep"  # of the table and the figure
-FAILED = (
-    NOTHING_FOUND - 1
-)  # what a run that failed is worth to a sweeper: less than one that found no emitter
 _PROGRAM = "train"
 _DECIMALS = {"nm": 1, "seconds": 0}  # by the unit at the end of a column's name; 3 for fractions
 _LOGGED = ("best_efficiency", "jaccard", "rmse_lateral_nm", "rmse_axial_nm", "steps", "cpu_seconds")

@@ -28,6 +28,7 @@ CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"  # of one run of a sweep: a list of name=value
 ERROR = "error.txt"  # of a run that failed: its sentence
 PRUNED = "pruned.txt"  # of a run that was ended because others were better: the same
+FAILED = NOTHING_FOUND - 1  # what a failed run is worth to a sweeper: less than one that found no emitter
 SEED = "training.seed"
 FIGURES = (
     "jaccard",

@@ -17,7 +17,8 @@ from lightning_fabric.strategies.launchers import subprocess_script
 from lightning_fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 from tiny import ROOT, TINY, same_weights, train
 
-from emitter.app.ranks import is_first, main, other_ranks_train
+from emitter.app.other_rank import main
+from emitter.app.ranks import is_first, other_ranks_train
 from emitter.core.errors import EmitterError
 from emitter.training import rank_watch
 
@@ -47,7 +48,7 @@ def test_lightning_starts_the_other_ranks_with_the_run(tmp_path, monkeypatch, ch
         command = _basic_subprocess_cmd()
         os.environ.update(LOCAL_RANK="0", MASTER_PORT="1234")
         raise ZeroDivisionError
-    expected = [sys.executable, "-m", "emitter.app.ranks", str(tmp_path)]
+    expected = [sys.executable, "-m", "emitter.app.other_rank", str(tmp_path)]
     assert command == [*expected, *([str(checkpoint)] if checkpoint else [])]
     assert (sys.argv, sys.modules["__main__"].__spec__) == before
     assert HydraConfig.instance().cfg == "of this job"
@@ -58,7 +59,7 @@ def other_rank_of(folder: Path) -> int:
     """The process id of the rank that Lightning has started for the run in a folder."""
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if f"emitter.app.ranks\0{folder}\0" in line.read_text():
+            if f"emitter.app.other_rank\0{folder}\0" in line.read_text():
                 return int(line.parent.name)
         except OSError:  # has ended since
             continue
@@ -128,19 +129,19 @@ def test_a_rank_tells_its_error_with_its_number(tmp_path, monkeypatch, capsys) -
         raise EmitterError("psf.h5 is\nnot there")
 
     monkeypatch.setenv("LOCAL_RANK", "3")
-    monkeypatch.setattr("emitter.app.train_settings.saved_settings", lambda folder: None)
-    monkeypatch.setattr("emitter.app.train.train", failed)
+    monkeypatch.setattr("emitter.app.other_rank.saved_settings", lambda folder: None)
+    monkeypatch.setattr("emitter.app.other_rank.train", failed)
     main([str(tmp_path)])
     assert capsys.readouterr().err == "error: rank 3: psf.h5 is not there\n"
 
 
 def test_a_rank_leaves_its_end_to_the_first(tmp_path, monkeypatch) -> None:
     """An exit code other than 0 would have the first rank killed."""
-    monkeypatch.setattr("emitter.app.train_settings.saved_settings", lambda folder: 1 / 0)
+    monkeypatch.setattr("emitter.app.other_rank.saved_settings", lambda folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # a bug is another matter
         main([str(tmp_path)])
-    monkeypatch.setattr("emitter.app.train_settings.saved_settings", lambda folder: None)
-    monkeypatch.setattr("emitter.app.train.train", lambda settings, checkpoint: sys.exit(143))
+    monkeypatch.setattr("emitter.app.other_rank.saved_settings", lambda folder: None)
+    monkeypatch.setattr("emitter.app.other_rank.train", lambda settings, checkpoint: sys.exit(143))
     main([str(tmp_path)])
 
 

@@ -22,8 +22,8 @@ from tiny import ROOT, TINY, same_weights, train
 from emitter.app.launch import conf_dir
 from emitter.app.preemption import WARNING, requeued_when_warned
 from emitter.app.slurm import _PatientSlurm, _result
-from emitter.app.sweep import FAILED
 from emitter.core.errors import EmitterError
+from emitter.training.comparison import FAILED
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from emitter.app.resume import RefusedError
-from emitter.app.sweep import FAILED, Sweep, compare_into, main, markdown, readable
+from emitter.app.sweep import Sweep, compare_into, main, markdown, readable
 from emitter.core.errors import EmitterError
+from emitter.training.comparison import FAILED
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
