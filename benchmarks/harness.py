@@ -243,10 +243,9 @@ class Run:
             validation = (
                 f"training.validation.{one}" for one in ("times=1", "samples=512", "pictures=false")
             )
-            # a processor with bfloat16 would train another network
-            common = (*validation, "logger.wandb=off", "training.precision=32-true")
+            common = (*validation, "logger.wandb=off")
             budget = (f"budget.steps={steps}", f"training.seed={self.seed}", f"run_dir={self.folder}")
-            _command("train.py", *common, *overrides, *budget, log=self.folder / "train.log")
+            _command("train.py", *overrides, *common, *budget, log=self.folder / "train.log")
             self.trained.touch()
         for scene in self.conditions.scenes:
             if self.scores_file(scene).is_file():

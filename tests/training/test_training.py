@@ -25,7 +25,7 @@ from emitter.simulation.settings import SimulationSettings
 from emitter.simulation.simulator import Simulator
 from emitter.training.budget import FIRST_TIMED_STEP, TIMED_STEPS
 from emitter.training.data import EmitterData, TrainingIndices
-from emitter.training.fit import Job, LoggerSettings, TrainerSettings, fit
+from emitter.training.fit import Job, LoggerSettings, TrainerSettings, _precision, fit
 from emitter.training.interrupt import Interruption
 from emitter.training.module import EmitterModule
 from emitter.training.schedule import learning_rate_factor
@@ -295,3 +295,21 @@ def test_a_signal_of_another_rank_ends_this_one_too_and_is_told_as_what_it_is():
     interruption.on_train_batch_end(trainer, module, None, None, 0)
     assert trainer.should_stop and interruption.signal == signal.SIGTERM
     assert reduced == [(0, "max")]
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "has_gpu", "expected"),
+    [
+        ("auto", True, "bf16-mixed"),
+        ("gpu", True, "bf16-mixed"),
+        ("cpu", True, "32-true"),
+        ("auto", False, "32-true"),
+    ],
+)
+def test_a_cpu_trains_in_float32(monkeypatch, accelerator: str, has_gpu: bool, expected: str) -> None:
+    """Whatever it has in hardware."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr("emitter.training.fit.has_fast_bfloat16", lambda device: True)
+    machine = TrainerSettings(accelerator=accelerator)
+    assert _precision("auto", machine) == expected
+    assert _precision("bf16-mixed", machine) == "bf16-mixed"
