@@ -211,6 +211,7 @@ def main() -> None:
         ]
         run_all(runs, Costs(out / "seconds_per_step.json"), kept, arguments.jobs, cost_of_use)
     if arguments.figures:
+        arguments.figures.mkdir(parents=True, exist_ok=True)
         figures(kept, arguments.figures)
     wanted = CONDITIONS if arguments.table else arguments.on
     print(f"\n{tables(kept, lambda conditions: conditions.name in wanted)}", flush=True)
