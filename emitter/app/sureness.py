@@ -30,7 +30,10 @@ def with_correction(bundle: Bundle, device: str = "cpu") -> Bundle:
     training or of before, has none."""
     if bundle.correction is not None:
         return bundle
-    log.info("the checkpoint does not know its uncertainties yet: simulating frames to find them")
+    log.info(
+        "the checkpoint, of an unfinished training or an earlier version, does not know its uncertainties: "
+        "simulating frames to find them"
+    )
     bundle.network.to(device)
     correction = fit_correction(bundle)
     if correction is None:

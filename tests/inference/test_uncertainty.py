@@ -115,6 +115,7 @@ def test_the_bound_of_fewer_pixels_is_near_that_of_all(
         n_images=1,
     )
     uncertainty = replace(known.uncertainty(), is_3d=known.psf.z_range_nm[1] > 0)
+    assert uncertainty._core.radius_px < known.psf.radius_px or known.psf.radius_px <= 2
     bound = uncertainty.bound(emitters, 40, 48)
     whole = crowded_crlb(
         known.psf, known.camera.mean_noise_variance, known.pixel_size, emitters, 40, 48, uncertainty.is_3d
@@ -212,6 +213,8 @@ def test_what_the_network_says_itself_is_used() -> None:
 
 def test_a_correction_of_other_features_is_none() -> None:
     assert Correction.from_state({"photon_knots": [1.0, 2.0], "weights": {}}) is None
-    of_all_pixels = Correction(Knots((1.0,), (1.0,)), {}, (), ()).state()
-    del of_all_pixels["light"]
-    assert Correction.from_state(of_all_pixels) is None
+    known = Correction(Knots((1.0,), (1.0,)), {}, (), ()).state()
+    assert Correction.from_state(known) is not None
+    assert Correction.from_state({**known, "light_share": 0.9}) is None
+    del known["light_share"]  # of all pixels
+    assert Correction.from_state(known) is None

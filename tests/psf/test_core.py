@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from emitter.core.units import PixelSize
 from emitter.psf import PSF, build
 from emitter.psf.core import core
 from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
+from emitter.psf.spline import SplinePSF
 from tests.psf.test_spline import spline_of_astigmatic
 
 PIXEL = PixelSize.of(100.0)
@@ -60,6 +62,27 @@ def test_the_core_holds_the_share_and_one_pixel_less_does_not(psf: PSF, share: f
 def test_all_of_the_light_needs_all_pixels() -> None:
     for psf in MODELS:
         assert core(psf, 1.0).radius_px == psf.radius_px
+
+
+def spline_of(sigma_px_K: list[float], pedestal: float = 0.0) -> SplinePSF:
+    """Gaussian spots of these widths, one every 100 nm of depth, on patches of 17×17."""
+    place = np.arange(18) - 8.5
+    radius_YX = np.hypot(place[:, None], place)
+    samples = [np.exp(-0.5 * (radius_YX / sigma) ** 2) / (2 * np.pi * sigma**2) for sigma in sigma_px_K]
+    return SplinePSF.from_samples(np.stack(samples) + pedestal, 0.0, 100.0)
+
+
+def test_the_widest_depth_counts_wherever_it_is() -> None:
+    everywhere = core(spline_of([2.0] * 5), 0.98).radius_px
+    assert core(spline_of([1.0] * 5), 0.98).radius_px < everywhere
+    for place in range(5):
+        widths = [1.0] * 5
+        widths[place] = 2.0
+        assert core(spline_of(widths), 0.98).radius_px == everywhere
+
+
+def test_a_pedestal_below_0_takes_no_light_away() -> None:
+    assert core(spline_of([1.5] * 4, -0.001), 0.98).radius_px == core(spline_of([1.5] * 4), 0.98).radius_px
 
 
 def test_a_position_needs_more_than_one_pixel() -> None:

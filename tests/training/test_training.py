@@ -298,18 +298,22 @@ def test_a_signal_of_another_rank_ends_this_one_too_and_is_told_as_what_it_is():
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "has_gpu", "expected"),
+    ("accelerator", "has_gpu", "fast_on", "expected"),
     [
-        ("auto", True, "bf16-mixed"),
-        ("gpu", True, "bf16-mixed"),
-        ("cpu", True, "32-true"),
-        ("auto", False, "32-true"),
+        ("auto", True, ("cpu", "cuda"), "bf16-mixed"),
+        ("gpu", True, ("cuda",), "bf16-mixed"),
+        ("gpu", True, ("cpu",), "32-true"),
+        ("cpu", True, ("cpu", "cuda"), "32-true"),
+        ("auto", False, ("cpu",), "32-true"),
     ],
 )
-def test_a_cpu_trains_in_float32(monkeypatch, accelerator: str, has_gpu: bool, expected: str) -> None:
+def test_a_cpu_trains_in_float32(
+    monkeypatch, accelerator: str, has_gpu: bool, fast_on: tuple[str, ...], expected: str
+) -> None:
     """Whatever it has in hardware."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    monkeypatch.setattr("emitter.training.fit.has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr("emitter.training.fit.has_fast_bfloat16", lambda device: device in fast_on)
     machine = TrainerSettings(accelerator=accelerator)
     assert _precision("auto", machine) == expected
-    assert _precision("bf16-mixed", machine) == "bf16-mixed"
+    for given in ("bf16-mixed", "32-true"):
+        assert _precision(given, machine) == given
