@@ -48,7 +48,7 @@ def frc_doubts(table: EmitterTable, curve: RingCorrelation) -> list[str]:
     shared = shared_blinks(table)
     if shared > _SHARED:
         doubts.append(
-            f"FRC comes out too fine, as {shared:.0%} of the localizations are of blinks so long that both halves "
+            f"FRC is drawn to finer values by {shared:.0%} of the localizations, of blinks so long that both halves "
             "share them: link them first (link.py)"
         )
     return doubts

@@ -69,7 +69,7 @@ def report_of(
     warnings = tuple(checked.warnings)
     for warning in warnings:
         log.warning(warning)
-    facts = _facts(checked, movie, places)
+    facts = _facts(checked, movie, places, roi)
     sections = [
         Section("Result", text="" if warnings else _FITS, rows=facts, warnings=warnings),
         *_image_section(image, bundle.is_3d),
@@ -116,11 +116,13 @@ def _compared(
     return residuals(found, counts_FHW, movie.frame_numbers[chosen], bundle, roi)
 
 
-def _facts(checked: Checked, movie: Movie, places: range) -> tuple[tuple[str, str], ...]:
+def _facts(checked: Checked, movie: Movie, places: range, roi: Region | None) -> tuple[tuple[str, str], ...]:
     found = checked.found
+    height, width = (movie.height, movie.width) if roi is None else roi.size
+    of = "" if roi is None else f", a region of the {movie.height} × {movie.width} px"
     facts = [
         ("movie", movie.name),
-        ("frames", f"{len(places)} of {movie.height} × {movie.width} px"),
+        ("frames", f"{len(places)} of {height} × {width} px{of}"),
         ("emitters", f"{found.n_rows} ({found.n_rows / len(places):.3g} per frame)"),
         ("reduced χ² of sampled frames", f"{checked.compared.chi2:.2f}"),
         ("the same of the network's own simulation", f"{checked.usual.chi2:.2f}"),

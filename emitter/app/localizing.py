@@ -18,7 +18,7 @@ from emitter.inference.checks import FrameChecks
 from emitter.inference.frame_blocks import places_of
 from emitter.inference.localizer import Localizer, Tables
 from emitter.inference.shards import sharded
-from emitter.inference.uncertainty import LIGHT_SHARE
+from emitter.inference.uncertainty import UNCERTAINTY_VERSION
 from emitter.io.acquisition import Acquisition
 from emitter.io.files import writable
 from emitter.io.journal import Journal, Written
@@ -31,13 +31,14 @@ log = logging.getLogger(__name__)
 
 
 def job_of(checkpoint: Path, movie: Movie, growing: bool, given: Mapping[str, Any]) -> str:
-    """A fingerprint of all that the table follows from: the checkpoint's file, the movie, the settings given, and this
-    version's bounds."""
+    """A fingerprint of all that the table follows from: the checkpoint's file, the movie, the settings given, and how
+    this version finds uncertainties."""
     state = checkpoint.stat()
     first_frame = hashlib.sha256(movie.read(0, 1).tobytes()).hexdigest()
     n_frames = None if growing else movie.n_frames
     of_movie = (n_frames, movie.height, movie.width, first_frame)
-    known = [str(checkpoint.resolve()), state.st_size, state.st_mtime_ns, *of_movie, dict(given), LIGHT_SHARE]
+    known = [str(checkpoint.resolve()), state.st_size, state.st_mtime_ns, *of_movie, dict(given)]
+    known.append(UNCERTAINTY_VERSION)
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 

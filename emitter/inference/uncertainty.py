@@ -25,13 +25,16 @@ from emitter.metrics.crowded_crlb import CrowdedCRLB, crowded_crlb
 from emitter.psf.base import PSF
 from emitter.psf.core import core
 
+UNCERTAINTY_VERSION = (
+    1  # one more where bounds or features change: a correction fits those that it was fitted with
+)
 AXES = ("x_nm", "y_nm", "z_nm", "photons")  # of the bound, in the order of the precision columns
 _COLUMN = dict(zip(AXES, PRECISION_COLUMNS, strict=True))
 _AROUND_NM = 4000.0  # so far to each side of an emitter's pixel the density is counted
 LEAST_DENSITY = 1 / 16  # per µm²; it is counted from here on
 _SCORE_KNOTS = (0.6, 0.8, 0.95, 1.0)
 _DEPTH_KNOTS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of z, which runs from -1 to 1 over the PSF's depth
-LIGHT_SHARE = 0.98  # the pixels that the bound looks at hold so much of an emitter's light at any depth
+_LIGHT_SHARE = 0.98  # the pixels that the bound looks at hold so much of an emitter's light at any depth
 _LEAST_PHOTONS = 50.0
 _LEAST_PROBABILITY, _LEAST_BACKGROUND = 1e-3, 1.0
 
@@ -59,12 +62,12 @@ class Correction:
 
     def state(self) -> dict[str, Any]:
         """As plain numbers and lists."""
-        return {**asdict(self), "light_share": LIGHT_SHARE}
+        return {**asdict(self), "version": UNCERTAINTY_VERSION}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Correction | None:
         """The correction of ``state()``; None for that of an earlier version, which had other features or bounds."""
-        if state.get("light_share") != LIGHT_SHARE:
+        if state.get("version") != UNCERTAINTY_VERSION:
             return None
         weights = {axis: tuple(values) for axis, values in state["weights"].items()}
         knots = Knots(*(tuple(state["knots"][name]) for name in ("photons", "density")))
@@ -117,7 +120,7 @@ class Uncertainty:
     @cached_property
     def _core(self) -> PSF:
         """What lies further out says little and takes as long."""
-        return core(self.psf, LIGHT_SHARE)
+        return core(self.psf, _LIGHT_SHARE)
 
     @property
     def axes(self) -> tuple[str, ...]:
