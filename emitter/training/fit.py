@@ -180,7 +180,7 @@ def _strategy(machine: TrainerSettings) -> str | Strategy:
 
 
 def _precision(wanted: str, machine: TrainerSettings) -> Literal["bf16-mixed", "32-true"]:
-    """The precision of the settings; auto: float32 on a CPU, where bfloat16 gains nothing in equal time
+    """The precision of the settings; auto: float32 on a CPU, where longer trainings in bfloat16 came out worse
     (docs/training.md), and bfloat16 on a GPU that has it in hardware."""
     if wanted != "auto":
         return wanted  # type: ignore[return-value]
