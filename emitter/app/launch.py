@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -48,7 +49,19 @@ def commented_settings(program: str) -> str:
     return text.partition("  - _self_\n")[2].partition("\nhydra:\n")[0].strip().replace("$", "$$")
 
 
+def choices(program: str) -> str:
+    """The groups that a program's own file names, each with its options, for its --help."""
+    defaults = yaml.safe_load((conf_dir() / f"{program}.yaml").read_text(encoding="utf-8"))["defaults"]
+    named = (name for one in defaults if isinstance(one, dict) for name in one)
+    groups = sorted(name for name in named if not name.startswith("override "))
+    return "\n".join(
+        f"{group}: {', '.join(sorted(option.stem for option in (conf_dir() / group).glob('*.yaml')))}"
+        for group in groups
+    )
+
+
 OmegaConf.register_new_resolver("commented_settings", commented_settings, replace=True)
+OmegaConf.register_new_resolver("choices", choices, replace=True)
 
 
 def log_handler() -> logging.Handler:

@@ -4,7 +4,8 @@
 
 A field may be a number, a string, a ``Path``, a ``Literal``, a tuple, a dict, one of several of these, or
 another dataclass. Where its type is a union of dataclasses, or a dataclass with subclasses, the key ``kind``
-chooses the one whose class attribute ``kind`` has that value.
+chooses the one whose class attribute ``kind`` has that value. Names in the class attribute ``IGNORED`` are passed over:
+what a file that programs share says to another of them.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ def _convert_dataclass(classes: list[Any], mapping: Mapping[str, Any], where: st
     cls, given = _choose_kind(classes, mapping, where)
     known = {field.name: field for field in fields(cls) if field.init}
     kinds = get_type_hints(cls)
+    for name in getattr(cls, "IGNORED", ()):
+        given.pop(name, None)
     for name in given:
         if name not in known:
             hint = nearest(_join(where, name), [_join(where, one) for one in known])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import tifffile
@@ -31,7 +32,9 @@ _CLIPPED_WARNING = 0.001
 
 @dataclass(frozen=True)
 class Settings:
-    """What conf/simulate.yaml says; its comments explain every key."""
+    """What conf/simulate.yaml says; its comments explain every key. An experiment says more, to train.py."""
+
+    IGNORED: ClassVar[tuple[str, ...]] = ("name", "budget")
 
     psf: GaussianSettings | AstigmaticSettings | SplineSettings
     camera: CameraSettings

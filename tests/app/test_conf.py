@@ -135,3 +135,13 @@ def test_value_out_of_range_is_named(program: str, override: str, named: str) ->
         build(settings, config)
     assert re.search(rf"\b{named}\b", str(caught.value)), caught.value
     assert re.search("give|choose|did you mean", str(caught.value)), caught.value
+
+
+def test_simulate_takes_the_microscope_of_an_experiment() -> None:
+    simulated, trained = (
+        composed(program, [*WHAT_ONLY_THE_USER_KNOWS[program], "experiment=scmos"])
+        for program in ("simulate", "train")
+    )
+    for group in ("psf", "camera", "simulation"):
+        assert simulated[group] == trained[group]
+    assert composed("simulate", ["output=a.tif"])["camera"] != simulated["camera"]

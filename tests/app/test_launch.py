@@ -262,3 +262,16 @@ def test_help_lists_a_programs_settings_with_their_comments() -> None:
     text = launch_module.commented_settings("drift")
     assert text.startswith("localizations: ???") and "hydra:" not in text
     assert "max_drift_nm: 1000       # farther shifts in x and y are not looked for" in text
+
+
+def test_help_lists_the_groups_that_a_program_takes() -> None:
+    diagnose = launch_module.choices("diagnose").splitlines()
+    assert diagnose == [
+        "camera: emccd, ideal, scmos",
+        "psf: astigmatic, astigmatic_picasso, gaussian, spline",
+    ]
+    assert "experiment: challenge_as, ladder_2d, " in launch_module.choices("simulate")
+    assert {line.partition(":")[0] for line in launch_module.choices("train").splitlines()} >= {
+        "loss",
+        "sweeper",
+    }
