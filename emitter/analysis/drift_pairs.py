@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from emitter.analysis.field import field_of
 
 REACH = 3.0  # kernel's widths: pairs farther apart are not looked at
+_PART = 8 * REACH  # side of the parts of the field that are thinned alike
 _TILES = 8  # along each side of the field
 _TIMES = 4  # parts of the time: two beads alone can then tell that they agree
 
@@ -94,20 +95,32 @@ def find_pairs(
 
 
 def _thinned(place_NA: np.ndarray, most_pairs: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows, in random order, of which no cell of the kernel's reach holds too many."""
+    """Rows, in random order, of which no part of the field holds too many.
+
+    Each is kept by a chance of its own, the same in all of a part that is large beside the kernel: a number of rows for
+    every small place would take pairs away at short distance alone, and any drift that mixes them would seem right.
+    """
     rows = rng.permutation(len(place_NA))
-    cell_NA = np.floor(place_NA[rows] / REACH).astype(np.int64)
+    part_N, count_C = _places(place_NA[rows], _PART)
+    near_N, _ = _places(place_NA[rows], REACH)
+    most = int(count_C.max())
+    while True:
+        chance_N = np.minimum(most / count_C, 1.0)[part_N]
+        # a row has the neighbours of about π places in 2D, and each pair has two rows
+        if most <= 2 or 1.5 * float((np.bincount(near_N, chance_N) ** 2).sum()) <= most_pairs:
+            return rows[rng.random(len(rows)) < chance_N]
+        most = math.ceil(0.9 * most) - 1
+
+
+def _places(place_NA: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """The cell of this side that each row lies in, (N,) from 0 on, and the rows of each, (C,)."""
+    cell_NA = np.floor(place_NA / side).astype(np.int64)
     by_cell = np.lexsort(cell_NA.T)
     differs_N = np.any(np.diff(cell_NA[by_cell], axis=0), axis=1)
-    first_C = np.concatenate(([0], np.flatnonzero(differs_N) + 1))
-    count_C = np.diff(first_C, append=len(rows))
-    rank_N = np.empty(len(rows), np.int64)
-    rank_N[by_cell] = np.arange(len(rows)) - np.repeat(first_C, count_C)
-    most = int(count_C.max())
-    # a row has the neighbours of about π cells in 2D, and each pair has two rows
-    while most > 2 and 1.5 * float((np.minimum(count_C, most).astype(float) ** 2).sum()) > most_pairs:
-        most = math.ceil(0.9 * most) - 1
-    return rows[rank_N < most]
+    cell_N = np.empty(len(cell_NA), np.int64)
+    cell_N[by_cell] = np.concatenate(([0], np.cumsum(differs_N)))
+    count_C = np.bincount(cell_N)
+    return cell_N, count_C
 
 
 def even_weights(early_P: np.ndarray, late_P: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emitter.core.errors import EmitterError, require
 from emitter.core.units import PixelSize
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, writing
 from emitter.io.movies import open_movie
 from emitter.io.tables import read_table
 from emitter.metrics.crlb import crlb
@@ -76,7 +76,7 @@ def run(settings: Settings) -> None:
         stack_ZHW = movie.read(0, len(movie))
     truth = _read_truth(Path(settings.truth), pixel_size, len(stack_ZHW)) if settings.truth else None
     calibration = calibrate(stack_ZHW, settings.calibration(truth))
-    with replacing(figure) as temporary:
+    with writing(figure) as temporary:
         plot_calibration(calibration, temporary)
     save_psf(output, calibration.psf, calibration.info)
     for line in summary(calibration):

@@ -20,7 +20,7 @@ from emitter.core.errors import require
 from emitter.core.units import PixelSize
 from emitter.inference.bundle import Bundle, load_bundle
 from emitter.inference.survey.frames import Sampled, sample_frames
-from emitter.inference.survey.prior_verdicts import prior_verdicts, psf_verdict
+from emitter.inference.survey.prior_verdicts import prior_verdicts, psf_verdict, shows_emitters
 from emitter.inference.survey.shot_noise import Histogram
 from emitter.inference.survey.spot_shape import SCALES_PX, KnownShape
 from emitter.inference.survey.suggestions import simulation_overrides
@@ -33,7 +33,7 @@ from emitter.inference.survey.verdicts import (
     check_fit,
     pixel_size_verdict,
 )
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, writing
 from emitter.io.movies import open_movie
 from emitter.plots.diagnosis import DiagnosisData, plot_diagnosis
 from emitter.psf.build import PSFSettings, build
@@ -95,9 +95,9 @@ def run(settings: Settings) -> Diagnosis:
     diagnosis = diagnose(found, camera, settings.camera, bundle, settings.psf, stated)
     _show(diagnosis, settings)
     if figure is not None:
-        with replacing(figure) as temporary:
+        with writing(figure) as temporary:
             plot_diagnosis(_to_draw(found, sampled, camera), temporary)
-        with replacing(figure.with_suffix(".json")) as temporary:
+        with writing(figure.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(_plain(diagnosis), indent=2) + "\n")
         log.info("wrote %s and %s", figure, figure.with_suffix(".json"))
     return diagnosis
@@ -123,7 +123,10 @@ def diagnose(
     pixels = pixel_size_verdict(stated, camera.pixel_size, bundle is not None)
     check = replace(check, verdicts=(pixels, *check.verdicts))
     off_photons = check.baseline_off_adu / adu_per_photon(camera)
-    priors, overrides = prior_verdicts(found, off_photons), simulation_overrides(found, off_photons)
+    priors, overrides = (
+        prior_verdicts(found, off_photons),
+        simulation_overrides(found, off_photons, shows_emitters(found)),
+    )
     if bundle is not None:
         return Diagnosis(found, check, priors, check_fit(found, bundle), tuple(overrides))
     overrides = [

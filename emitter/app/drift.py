@@ -14,7 +14,7 @@ from emitter.app.table_settings import TableToTableSettings
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.io.drift_csv import read_drift, write_drift
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, writing
 from emitter.io.tables import write_table
 from emitter.plots.drift import plot_drift
 
@@ -68,7 +68,7 @@ def run(settings: Settings) -> Drift:
         drift = estimate_drift(table, settings.drift, report)
     write_table(path, drift.corrected(table), acquisition=acquisition)
     write_drift(csv_path, drift.first_frame, drift.columns())
-    with replacing(png_path) as temporary:
+    with writing(png_path) as temporary:
         errors_nm_F = dict(zip(drift.columns(), drift.error_nm_FA.T, strict=True))
         plot_drift(drift.frames, drift.columns(), errors_nm_F, temporary)
     for name, nm_F in drift.columns().items():

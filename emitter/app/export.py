@@ -10,7 +10,7 @@ from typing import Any
 from emitter.core.errors import EmitterError, require
 from emitter.inference.bundle import load_bundle
 from emitter.inference.export import FORMATS, TOLERANCE, largest_difference, load, require_packages, write
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, writing
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def run(settings: Settings) -> dict[str, Any]:
     require_packages(suffix)
     output = prepare_output(settings.output)
     bundle = load_bundle(settings.checkpoint)
-    with replacing(output) as temporary:
+    with writing(output) as temporary:
         write(bundle, temporary, suffix)
         difference = largest_difference(bundle.network, load(temporary, suffix))
         if not difference <= TOLERANCE:

@@ -84,6 +84,10 @@ def launch(program: str) -> None:
     for argument in sys.argv[1:]:
         if argument.startswith("="):  # Hydra itself fails on it
             end(program, EmitterError(f"'{argument}' has no name: write name=value, without blanks"))
+        group, _, option = argument.partition("=")
+        if option == "null" and group and (conf_dir() / group).is_dir():  # and on this
+            options = ", ".join(sorted(one.stem for one in (conf_dir() / group).glob("*.yaml")))
+            end(program, EmitterError(f"'{argument}' is no option: leave it out, or give one of {options}"))
     sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
     main = hydra.main(config_path=str(conf_dir()), config_name=program, version_base="1.3")
     try:

@@ -19,7 +19,7 @@ from emitter.core.errors import EmitterError, require
 from emitter.inference.bundle import Bundle, checkpoint_path, load_bundle
 from emitter.inference.localizer import Localizer
 from emitter.io.acquisition import Acquisition
-from emitter.io.files import prepare_output, replacing, require_apart
+from emitter.io.files import prepare_output, require_apart, writing
 from emitter.io.journal import Finished
 from emitter.io.movie import Movie
 from emitter.io.movies import movies_of
@@ -196,7 +196,7 @@ def _image_of(movie: Movie, bundle: Bundle, settings: Settings) -> SuperResImage
 
 
 def _save(image: SuperResImage, path: Path) -> Path:
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         image.save(temporary)
     log.info("wrote %s", path)
     return path

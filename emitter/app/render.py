@@ -17,7 +17,7 @@ from emitter.app.progress import progress
 from emitter.app.table_settings import TableSettings
 from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, writing
 from emitter.io.imagej import write_imagej
 from emitter.plots.superres import SuperResImage
 
@@ -116,7 +116,7 @@ def _write_png(
     image = SuperResImage(_field(region_nm), settings.pixel_nm, z_range_nm, settings.style, region_nm[:2])
     for block in _told(rows, seen):
         image.add(block)
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         image.save(temporary)
     return image.counts(), image.pixel_nm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, writing
 from emitter.plots.report import Section, page
 
 
@@ -17,8 +17,8 @@ def write_page(path: Path, title: str, sections: list[Section]) -> Path:
     for section in sections:
         for picture in section.pictures:
             if picture.name:
-                with replacing(prepare_output(path.with_suffix("") / f"{picture.name}.png")) as temporary:
+                with writing(prepare_output(path.with_suffix("") / f"{picture.name}.png")) as temporary:
                     temporary.write_bytes(picture.png)
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_text(page(title, sections), encoding="utf-8")
     return path

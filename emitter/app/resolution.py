@@ -13,7 +13,7 @@ from emitter.analysis.nena import Nena, nena
 from emitter.app.progress import progress
 from emitter.app.table_settings import TableSettings
 from emitter.core.errors import EmitterError, require
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, writing
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def run(settings: Settings) -> dict[str, float | list[float] | list[str] | None]
         "frequency_per_nm": curve.frequency_Q.tolist(),
         "correlation": curve.correlation_Q.tolist(),
     }
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_text(json.dumps(result))
     log.info("wrote %s", path)
     return result

@@ -15,7 +15,7 @@ from rich.table import Table
 from emitter.core.errors import EmitterError
 from emitter.core.table import EmitterTable
 from emitter.inference.bundle import Bundle
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, writing
 from emitter.metrics.crlb import CRLB, crlb_ratios
 from emitter.metrics.figures import scores, sums
 from emitter.metrics.protocol import FieldNm, Protocol, count, photon_threshold
@@ -147,7 +147,7 @@ def write_report(metrics: dict[str, Any], output: Path) -> Path:
         EmitterError: the folder cannot be written.
     """
     path = prepare_output(output / METRICS_FILE)
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_text(json.dumps(_plain(metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
 

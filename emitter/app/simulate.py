@@ -15,7 +15,7 @@ from emitter.app.given import given_here, warn_of_unused_flux
 from emitter.app.launch import conf_dir
 from emitter.core.errors import require
 from emitter.core.table import EmitterTable
-from emitter.io.files import prepare_output, replacing
+from emitter.io.files import prepare_output, writing
 from emitter.io.tables import write_table
 from emitter.psf import build
 from emitter.psf.gaussian import AstigmaticSettings, GaussianSettings
@@ -70,7 +70,7 @@ def run(settings: Settings) -> None:
     n_clipped = 0
     large = 2 * height * width * settings.n_frames > _BIGTIFF_FROM_BYTES
     with (
-        replacing(output) as temporary,
+        writing(output) as temporary,
         tifffile.TiffWriter(temporary, bigtiff=large) as tiff,
         Progress() as bar,
     ):

@@ -82,6 +82,17 @@ def writable(path: Path) -> Iterator[None]:
         raise EmitterError(f"{path} cannot be written ({reason}): {way_out}") from error
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """``replacing``, for what a user asked for: an error of the system comes with the file's name.
+
+    Raises:
+        EmitterError: for an ``OSError``.
+    """
+    with writable(path), replacing(path) as temporary:
+        yield temporary
+
+
 def require_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise ``SettingsError`` where an output would be written over an input."""
     read = {path.expanduser().resolve() for path in inputs}

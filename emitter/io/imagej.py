@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from emitter.io.files import replacing
+from emitter.io.files import writing
 
 
 def write_imagej(
@@ -30,7 +30,7 @@ def write_imagej(
     if image.ndim == 3:
         metadata["spacing"] = voxel_nm[2] / 1000
     per_um = (1000 / voxel_nm[0], 1000 / voxel_nm[1])
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         tifffile.imwrite(
             temporary, image.astype(np.float32, copy=False), imagej=True, resolution=per_um, metadata=metadata
         )

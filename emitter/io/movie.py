@@ -107,6 +107,10 @@ def told(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "'imagecodecs'" in reason:  # tifffile's, of LZW and other compressions
+            raise EmitterError(
+                f"{what} cannot be read: its compression needs a package more, pip install imagecodecs"
+            ) from error
         raise EmitterError(
             f"{what} cannot be read ({reason}): the file is truncated, damaged, locked or of another kind, copy or "
             "export it again"

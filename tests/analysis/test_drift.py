@@ -216,3 +216,17 @@ def test_crowded_places_weigh_by_their_rows() -> None:
     early, late = find_pairs(place, 2 * np.arange(90), 10**6, np.random.default_rng(0))
     weight_of = np.bincount((place[early, 0] / 100).astype(int), even_weights(early, late))
     np.testing.assert_allclose(weight_of, rows)
+
+
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_thinning_leaves_pairs_at_every_distance(n_axes: int) -> None:
+    """Rows spread evenly have as many pairs a volume near as far, else a drift that mixes them would seem right."""
+    random = np.random.default_rng(2)
+    place_NA = random.uniform(0, {2: 300, 3: 60}[n_axes], (150_000, n_axes))
+    bin_N = np.sort(random.integers(0, 500, len(place_NA)))
+    early_P, late_P = find_pairs(place_NA, bin_N, 200_000, random)
+    assert 50_000 < len(early_P) < 250_000
+    apart_P = np.linalg.norm(place_NA[early_P] - place_NA[late_P], axis=1)
+    near = (apart_P < 1.5).sum() / 1.5**n_axes
+    far = (apart_P > 2.5).sum() / (REACH**n_axes - 2.5**n_axes)
+    assert near == pytest.approx(far, rel=0.06)

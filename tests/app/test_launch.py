@@ -148,6 +148,7 @@ def test_program_runs_where_the_user_stands(toy) -> None:
         ("psf=splin", ["unknown option 'psf=splin'", "did you mean 'psf=spline'?"]),
         ("psf=zzz", ["unknown option 'psf=zzz'", "psf=gaussian, psf=spline"]),
         ("psf=spline", ["'psf.file'", "missing"]),
+        ("psf=null", ["'psf=null' is no option", "gaussian, spline"]),
         ("movie=frame(1).tif", ["movie=frame(1).tif", "quote"]),
         ("movie.tif", ["'movie.tif' is not a setting", "name=value"]),
         ("movie=a,b", ["movie=a,b"]),

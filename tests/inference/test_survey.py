@@ -14,11 +14,11 @@ from emitter.inference.survey.background import background_map
 from emitter.inference.survey.blinking import fractions, lag_shape, lifetime_of
 from emitter.inference.survey.camera_noise import PhotonTransfer, photon_transfer
 from emitter.inference.survey.frames import Sampled, planned_runs, sample_frames
-from emitter.inference.survey.prior_verdicts import prior_verdicts, psf_verdict
+from emitter.inference.survey.prior_verdicts import prior_verdicts, psf_verdict, shows_emitters
 from emitter.inference.survey.shot_noise import Histogram, Priors, smoothed
 from emitter.inference.survey.spot_shape import PIXEL_VARIANCE, FreeShape, KnownShape, at_shares
 from emitter.inference.survey.spots import find_spots
-from emitter.inference.survey.suggestions import training_density
+from emitter.inference.survey.suggestions import simulation_overrides, training_density
 from emitter.inference.survey.survey import Survey, survey
 from emitter.inference.survey.verdicts import check_camera
 from emitter.io.movie import ArrayMovie
@@ -348,6 +348,10 @@ def test_noise_alone_is_next_to_no_emitters_and_says_nothing_of_a_psf(size_px: i
     (density,) = (one for one in prior_verdicts(found, 0.0) if one.what == "density")
     if size_px > 8:  # less than a spot's width tells noise from spots hardly
         assert not density.fine and "next to no emitters" in density.advice
+        assert not any(one.fine for one in prior_verdicts(found, 0.0) if one.what == "photons")
+        (background,) = simulation_overrides(found, 0.0, shows_emitters(found))
+        low, high = map(float, background.removeprefix("simulation.background=").strip("[]").split(","))
+        assert low < 20 < high
     psf = psf_verdict(found)
     assert not psf.fine and "no PSF is suggested" in psf.advice
     assert psf_overrides(found, Camera.build(IDEAL).pixel_size, None) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from emitter.core.errors import EmitterError
-from emitter.io.files import open_alone, prepare_output, replacing
+from emitter.io.files import open_alone, prepare_output, replacing, writing
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -91,3 +91,14 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(tmp_path:
             temporary.write_text("new")
         assert set(tmp_path.iterdir()) == {path, left[living.pid], elsewhere, *others}
     assert path.read_text() == "new"
+
+
+def test_a_disk_that_is_full_is_said_with_the_files_name(tmp_path: Path) -> None:
+    """numpy's error when a disk is full has no number."""
+    with (
+        pytest.raises(EmitterError, match=r"a\.tif cannot be written \(9 requested.*make room on its disk"),
+        writing(tmp_path / "a.tif") as temporary,
+    ):
+        temporary.write_text("part")
+        raise OSError("9 requested and 4 written")
+    assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nd2_file import write_nd2
+from PIL import Image
 
 from emitter.core.errors import EmitterError
 from emitter.io.movies import open_movie
@@ -163,3 +164,11 @@ def test_a_name_with_a_store_in_it(tmp_path: Path) -> None:
     _tiff()(tmp_path / "y.h5:" / "movie.tif")
     with open_movie(tmp_path / "y.h5:" / "movie.tif") as movie:  # a file in a folder that is called so
         np.testing.assert_array_equal(movie.read(0, 6), FRAMES)
+
+
+def test_a_compression_that_needs_another_package_is_told(tmp_path: Path) -> None:
+    if importlib.util.find_spec("imagecodecs") is not None:
+        pytest.skip("imagecodecs is installed")
+    Image.fromarray(FRAMES[0]).save(tmp_path / "lzw.tif", compression="tiff_lzw")
+    with pytest.raises(EmitterError, match=r"lzw\.tif cannot be read: .*pip install imagecodecs"):
+        open_movie(tmp_path / "lzw.tif").read(0, 1)

@@ -13,6 +13,7 @@ from emitter.inference.survey.survey import Survey
 from emitter.inference.survey.verdicts import Verdict
 
 _BAD_MISFIT = 400.0  # of the pixels' distribution; movies of the simulation stay below 200
+_NO_EMITTERS = "next to no emitters: nothing can be said of density, photons and width"
 _MIN_DENSITY_PX = 2e-5  # below it, next to nothing was seen
 _TOO_MANY_SPOTS = 2.5  # for an emitter; those of a 3D PSF out of focus have up to 1.6 maxima
 _MIN_DARK = 0.05  # share of the pixels; above it backgrounds came out within 15 %, below it up to a third off
@@ -37,14 +38,19 @@ def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
     priors = found.priors
     low, high = (level + off_photons for level in found.background)
     low_density, high_density = training_density(found.density_per_um2)
-    density = (
-        f"{found.density_per_um2:.3g} emitters/µm² a frame, those on for a part of it included "
-        f"({found.spots_per_um2:.2g} spots/µm² stand out); train on {low_density:.2g} to {high_density:.2g}, since "
-        "crowded frames teach more"
-    )
+    seen = shows_emitters(found)
+    density = f"not to be told ({found.spots_per_um2:.2g} spots/µm² stand out)"
+    photons = "not to be told"
+    if seen:
+        photons = f"{number(priors.flux_mean)} ± {number(priors.flux_std, 2)} per frame while on"
+        density = (
+            f"{found.density_per_um2:.3g} emitters/µm² a frame, those on for a part of it included "
+            f"({found.spots_per_um2:.2g} spots/µm² stand out); train on {low_density:.2g} to {high_density:.2g}, since "
+            "crowded frames teach more"
+        )
     dark = _dark_share(found)
-    seen = priors.density_px >= _MIN_DENSITY_PX and _signal_to_noise(found) >= _MIN_SNR
     believable = not seen or _are_spots(found)
+    doubt = _NO_SPOTS_OF_EMITTERS if seen else _NO_EMITTERS
     return (
         Verdict(
             "background",
@@ -58,18 +64,21 @@ def prior_verdicts(found: Survey, off_photons: float) -> tuple[Verdict, ...]:
             "density",
             density,
             seen and believable,
-            _NO_SPOTS_OF_EMITTERS
-            if seen
-            else "next to no emitters: nothing can be said of photons and width either",
+            doubt,
         ),
         Verdict(
             "photons",
-            f"{number(priors.flux_mean)} ± {number(priors.flux_std, 2)} per frame while on",
-            priors.misfit < _BAD_MISFIT and believable,
-            _ROUGH if believable else _NO_SPOTS_OF_EMITTERS,
+            photons,
+            seen and priors.misfit < _BAD_MISFIT and believable,
+            _ROUGH if seen and believable else doubt,
         ),
         _lifetime(found),
     )
+
+
+def shows_emitters(found: Survey) -> bool:
+    """Whether there are enough, and bright enough, to say anything of them."""
+    return found.priors.density_px >= _MIN_DENSITY_PX and _signal_to_noise(found) >= _MIN_SNR
 
 
 def psf_verdict(found: Survey) -> Verdict:

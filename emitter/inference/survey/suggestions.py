@@ -20,8 +20,8 @@ def training_density(density_per_um2: float) -> tuple[float, float]:
     return low, max(min(max(high, _HIGHEST[0]), _HIGHEST[1]), 1.3 * density_per_um2)
 
 
-def simulation_overrides(survey: Survey, background_off: float) -> list[str]:
-    """Settings of ``train.py``.
+def simulation_overrides(survey: Survey, background_off: float, shows_emitters: bool) -> list[str]:
+    """Settings of ``train.py``; of a movie that shows next to no emitters, its background alone.
 
     Args:
         survey: of the movie.
@@ -29,6 +29,9 @@ def simulation_overrides(survey: Survey, background_off: float) -> list[str]:
     """
     density = training_density(survey.density_per_um2)
     low, high = (max(level + background_off, _MIN_BACKGROUND) for level in survey.background)
+    background = f"simulation.background={_listed(low / _BACKGROUND_MARGIN, high * _BACKGROUND_MARGIN)}"
+    if not shows_emitters:
+        return [background]
     priors = survey.priors
     distribution = "normal" if priors.flux_std < _WIDE_CV * priors.flux_mean else "lognormal"
     lifetime = survey.lifetime_frames
@@ -37,7 +40,7 @@ def simulation_overrides(survey: Survey, background_off: float) -> list[str]:
         f"simulation.flux.distribution={distribution}",
         f"simulation.flux.mean={number(priors.flux_mean)}",
         f"simulation.flux.std={number(priors.flux_std)}",
-        f"simulation.background={_listed(low / _BACKGROUND_MARGIN, high * _BACKGROUND_MARGIN)}",
+        background,
     ]
     if survey.run_frames > 1:
         overrides.append(f"simulation.lifetime_frames={'null' if lifetime is None else number(lifetime, 2)}")
