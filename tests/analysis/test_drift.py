@@ -222,11 +222,13 @@ def test_crowded_places_weigh_by_their_rows() -> None:
 def test_thinning_leaves_pairs_at_every_distance(n_axes: int) -> None:
     """Rows spread evenly have as many pairs a volume near as far, else a drift that mixes them would seem right."""
     random = np.random.default_rng(2)
-    place_NA = random.uniform(0, {2: 300, 3: 60}[n_axes], (150_000, n_axes))
+    side = {2: 300, 3: 60}[n_axes]
+    place_NA = random.uniform(0, side, (150_000, n_axes))
     bin_N = np.sort(random.integers(0, 500, len(place_NA)))
     early_P, late_P = find_pairs(place_NA, bin_N, 200_000, random)
     assert 50_000 < len(early_P) < 250_000
-    apart_P = np.linalg.norm(place_NA[early_P] - place_NA[late_P], axis=1)
+    inside_P = (np.abs(place_NA[early_P] - side / 2) < side / 2 - REACH).all(axis=1)
+    apart_P = np.linalg.norm(place_NA[early_P] - place_NA[late_P], axis=1)[inside_P]
     near = (apart_P < 1.5).sum() / 1.5**n_axes
     far = (apart_P > 2.5).sum() / (REACH**n_axes - 2.5**n_axes)
     assert near == pytest.approx(far, rel=0.06)
