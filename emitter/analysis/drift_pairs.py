@@ -14,7 +14,11 @@ from scipy.spatial import cKDTree
 from emitter.analysis.field import field_of
 
 REACH = 3.0  # kernel's widths: pairs farther apart are not looked at
-_PART = 8 * REACH  # side of the parts of the field that are thinned alike
+_PART = 8 * REACH  # side of the parts of the field in which rows are counted
+_CROWDED = 10.0  # times the rows that the part of the median row has
+_PAIRS_OF_SQUARES = (
+    1.5  # a row has the neighbours of about π cells of REACH in 2D, and each pair has two rows
+)
 _TILES = 8  # along each side of the field
 _TIMES = 4  # parts of the time: two beads alone can then tell that they agree
 
@@ -95,21 +99,22 @@ def find_pairs(
 
 
 def _thinned(place_NA: np.ndarray, most_pairs: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows, in random order, of which no part of the field holds too many.
+    """Rows, in random order, each kept by a chance of its own where all would make too many pairs.
 
-    Each is kept by a chance of its own, the same in all of a part that is large beside the kernel: a number of rows for
-    every small place would take pairs away at short distance alone, and any drift that mixes them would seem right.
+    The chance is the same everywhere, but lower where it is much more crowded than usual, as on a bead. A fixed number of
+    rows for every small place would take pairs away at short distance alone, and any drift that mixes them would seem
+    right; as many rows of what is diffuse as of the structures would drown these.
     """
     rows = rng.permutation(len(place_NA))
-    part_N, count_C = _places(place_NA[rows], _PART)
-    near_N, _ = _places(place_NA[rows], REACH)
-    most = int(count_C.max())
-    while True:
-        chance_N = np.minimum(most / count_C, 1.0)[part_N]
-        # a row has the neighbours of about π places in 2D, and each pair has two rows
-        if most <= 2 or 1.5 * float((np.bincount(near_N, chance_N) ** 2).sum()) <= most_pairs:
-            return rows[rng.random(len(rows)) < chance_N]
-        most = math.ceil(0.9 * most) - 1
+    near_N, near_C = _places(place_NA[rows], REACH)
+    if _PAIRS_OF_SQUARES * float((near_C.astype(float) ** 2).sum()) <= most_pairs:
+        return rows
+    part_N, part_C = _places(place_NA[rows], _PART)
+    crowd_N = part_C[part_N]
+    even_N = np.minimum(_CROWDED * np.median(crowd_N) / crowd_N, 1.0)
+    n_pairs = _PAIRS_OF_SQUARES * float((np.bincount(near_N, even_N) ** 2).sum())
+    chance_N = even_N * min(math.sqrt(most_pairs / n_pairs), 1.0)
+    return rows[rng.random(len(rows)) < chance_N]
 
 
 def _places(place_NA: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
