@@ -101,9 +101,9 @@ def find_pairs(
 def _thinned(place_NA: np.ndarray, most_pairs: int, rng: np.random.Generator) -> np.ndarray:
     """Rows, in random order, each kept by a chance of its own where all would make too many pairs.
 
-    The chance is the same everywhere, but lower where it is much more crowded than usual, as on a bead. A fixed number of
-    rows for every small place would take pairs away at short distance alone, and any drift that mixes them would seem
-    right; as many rows of what is diffuse as of the structures would drown these.
+    The chance is the same everywhere, but lower where it is much more crowded than usual, as on a bead. A fixed number
+    of rows for every small place would take pairs away at short distance alone, and any drift that mixes them would
+    seem right; as many rows of what is diffuse as of the structures would drown these.
     """
     rows = rng.permutation(len(place_NA))
     near_N, near_C = _places(place_NA[rows], REACH)
