@@ -16,9 +16,8 @@ from emitter.analysis.field import field_of
 REACH = 3.0  # kernel's widths: pairs farther apart are not looked at
 _PART = 8 * REACH  # side of the parts of the field in which rows are counted
 _CROWDED = 10.0  # times the rows that the part of the median row has
-_PAIRS_OF_SQUARES = (
-    1.5  # a row has the neighbours of about π cells of REACH in 2D, and each pair has two rows
-)
+# a row has the neighbours of about π cells of REACH in 2D, and each pair has two rows
+_PAIRS_OF_SQUARES = 1.5
 _TILES = 8  # along each side of the field
 _TIMES = 4  # parts of the time: two beads alone can then tell that they agree
 

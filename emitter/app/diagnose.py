@@ -123,10 +123,8 @@ def diagnose(
     pixels = pixel_size_verdict(stated, camera.pixel_size, bundle is not None)
     check = replace(check, verdicts=(pixels, *check.verdicts))
     off_photons = check.baseline_off_adu / adu_per_photon(camera)
-    priors, overrides = (
-        prior_verdicts(found, off_photons),
-        simulation_overrides(found, off_photons, shows_emitters(found)),
-    )
+    priors = prior_verdicts(found, off_photons)
+    overrides = simulation_overrides(found, off_photons, shows_emitters(found))
     if bundle is not None:
         return Diagnosis(found, check, priors, check_fit(found, bundle), tuple(overrides))
     overrides = [

@@ -54,10 +54,11 @@ def choices(program: str) -> str:
     defaults = yaml.safe_load((conf_dir() / f"{program}.yaml").read_text(encoding="utf-8"))["defaults"]
     named = (name for one in defaults if isinstance(one, dict) for name in one)
     groups = sorted(name for name in named if not name.startswith("override "))
-    return "\n".join(
-        f"{group}: {', '.join(sorted(option.stem for option in (conf_dir() / group).glob('*.yaml')))}"
-        for group in groups
-    )
+    return "\n".join(f"{group}: {_options(group)}" for group in groups)
+
+
+def _options(group: str) -> str:
+    return ", ".join(sorted(option.stem for option in (conf_dir() / group).glob("*.yaml")))
 
 
 OmegaConf.register_new_resolver("commented_settings", commented_settings, replace=True)
@@ -85,9 +86,9 @@ def launch(program: str) -> None:
         if argument.startswith("="):  # Hydra itself fails on it
             end(program, EmitterError(f"'{argument}' has no name: write name=value, without blanks"))
         group, _, option = argument.partition("=")
-        if option == "null" and group and (conf_dir() / group).is_dir():  # and on this
-            options = ", ".join(sorted(one.stem for one in (conf_dir() / group).glob("*.yaml")))
-            end(program, EmitterError(f"'{argument}' is no option: leave it out, or give one of {options}"))
+        if option == "null" and group and (conf_dir() / group).is_dir():  # and on this, in every program
+            advice = f"leave it out, or give one of {_options(group)}"
+            end(program, EmitterError(f"'{argument}' is no option: {advice}"))
     sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
     main = hydra.main(config_path=str(conf_dir()), config_name=program, version_base="1.3")
     try:
