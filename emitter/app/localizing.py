@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def job_of(checkpoint: Path, movie: Movie, growing: bool, given: Mapping[str, Any]) -> str:
     """A fingerprint of all that the table follows from: the checkpoint's file, the movie, the settings given, and how
-    this version finds uncertainties."""
+    this version decodes and finds uncertainties."""
     state = checkpoint.stat()
     first_frame = hashlib.sha256(movie.read(0, 1).tobytes()).hexdigest()
     n_frames = None if growing else movie.n_frames

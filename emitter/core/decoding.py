@@ -1,70 +1,72 @@
 """Predicted maps into emitters.
 
-Shape suffixes: N emitters, B images, C channels (6 or more), H rows and W columns of cells.
+Shape suffixes: N emitters or cells that may be one, 8 cells around a cell, B images, C channels (6 or more), H rows and
+W columns of cells.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from emitter.core import channels as ch
 from emitter.core.channels import Scaling
 from emitter.core.emitters import Emitters
 from emitter.core.errors import require
 
-_NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows down, columns right
+# Two cells beside each other mean one emitter where the places that they say are closer than _REACH_PX less _SURER_PX
+# times the sum of their probabilities: what is unsure is spread wider. No emitter has more probability than 1, but
+# networks err. docs/benchmarks.md says what other numbers give.
+_REACH_PX, _SURER_PX, _MOST_OF_ONE = 1.0, 0.4, 1.5
+_LEAST_P = 0.005  # a cell below moves an emitter by less than 0.005 px
+_AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # rows down, columns right
 _AVERAGED = ("x_px_N", "y_px_N", "z_nm_N", "photons_N", "background_N", "sigma_N4")
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a cell counts as an emitter.
+    """When there is an emitter.
 
-    ``mass``: a local maximum of the probability does when its own and its four neighbours' probability add up to more
-    (an emitter near a cell's edge is shared by two cells). ``neighbour``: a cell beside a stronger one does, as a
-    second emitter, when its own probability is higher. ``one_cell_each``: for a network that was taught to show every
-    emitter in exactly one cell; a cell then stands for itself, when its own probability is higher than ``mass``.
+    ``mass``: where the probabilities of the cells that mean it add up to more (an emitter near a cell's edge is shared
+    by two cells). ``one_cell_each``: for a network that was taught to show every emitter in exactly one cell; a cell
+    then stands for itself, when its own probability is higher than ``mass``.
     """
 
     mass: float = 0.5
-    neighbour: float = 0.6
     one_cell_each: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("mass", "neighbour"):
-            value = getattr(self, name)
-            require(0 < value < 1, f"the threshold '{name}' is {value}: give a number between 0 and 1")
+        require(0 < self.mass < 1, f"the threshold 'mass' is {self.mass}: give a number between 0 and 1")
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Thresholds:
+        """Of a checkpoint; those of before had one more, for a cell beside a stronger one."""
+        return cls(**{name: value for name, value in state.items() if name != "neighbour"})
 
 
 def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px: float = 1.0) -> Emitters:
     """Emitters of scaled maps whose first channel holds logits, with probability and background.
 
     Where the probability of one emitter is spread over several cells, each of them says where it is if it is in that
-    cell: the emitter's values are their mean, weighted by the probability. A cell alone would draw localizations
-    towards its centre. So it is with the standard deviations of a network that has channels for them.
+    cell, and they say nearly the same place; the cells of two emitters that touch say two. So a cell joins those more
+    probable ones beside it that mean its place. The emitter's values are the mean of the cells that joined, weighted by
+    the probability: a cell alone would draw localizations towards its centre. So it is with the standard deviations of
+    a network that has channels for them.
     """
     p_BHW = torch.sigmoid(maps_BCHW[:, ch.P].float())
-    found_BHW, share_B4HW = _find(p_BHW, thresholds)
-    image_N, row_N, column_N = found_BHW.nonzero(as_tuple=True)
-    own_N, share_N4 = p_BHW[found_BHW], share_B4HW.permute(0, 2, 3, 1)[found_BHW]
-    mass_N = own_N + share_N4.sum(dim=1)
-    emitters = emitters_at(maps_BCHW, image_N, row_N, column_N, scaling, cell_px)
-    values = {name: getattr(emitters, name) for name in _AVERAGED if getattr(emitters, name) is not None}
-    height, width = p_BHW.shape[1:]
-    for share_N, (down, right) in zip(share_N4.unbind(dim=1), _NEIGHBOURS, strict=True):
-        # where there is no such neighbour its share is 0 and any cell will do
-        row, column = (row_N + down).clamp(0, height - 1), (column_N + right).clamp(0, width - 1)
-        there = emitters_at(maps_BCHW, image_N, row, column, scaling, cell_px)
-        for name in values:
-            own, other = getattr(emitters, name), getattr(there, name)
-            share, mass = (one_N.view(-1, *[1] * (own.dim() - 1)) for one_N in (share_N, mass_N))
-            values[name] = values[name] + torch.where(share > 0, (other - own) * share / mass, 0.0)
-    return replace(emitters, **values, probability_N=mass_N.clamp(max=1.0))
+    likely_BHW = p_BHW > (thresholds.mass if thresholds.one_cell_each else _LEAST_P)
+    image_N, row_N, column_N = likely_BHW.nonzero(as_tuple=True)
+    cells = emitters_at(maps_BCHW, image_N, row_N, column_N, scaling, cell_px)
+    p_N = p_BHW[likely_BHW]
+    if thresholds.one_cell_each:
+        return replace(cells, probability_N=p_N)
+    near_N8 = _around(likely_BHW)
+    stays_N, share_N8 = _shares(cells, p_N, near_N8)
+    found_N = stays_N & (p_N + share_N8.sum(dim=1) > thresholds.mass)
+    return _means(cells, found_N, p_N, share_N8, near_N8)
 
 
 def emitters_at(
@@ -105,41 +107,51 @@ def _sigmas_at(
     return torch.stack([x * cell_px, y * cell_px, z, photons], dim=1)
 
 
-def _find(p_BHW: Tensor, thresholds: Thresholds) -> tuple[Tensor, Tensor]:
-    """Which cells are emitters, and how much of each neighbour's probability is theirs, (B, 4, H, W)."""
-    if thresholds.one_cell_each:
-        return p_BHW > thresholds.mass, p_BHW.new_zeros(len(p_BHW), 4, *p_BHW.shape[1:])
-    peak_BHW = _peaks(p_BHW)
-    second_BHW = ~peak_BHW & (p_BHW > thresholds.neighbour)
-    free_BHW = p_BHW * ~(peak_BHW | second_BHW)  # mass that no emitter claims for itself
-    # peaks that share a free cell divide its mass in proportion to their own
-    claim_BHW = p_BHW * peak_BHW
-    claims_BHW = _neighbours(claim_BHW).sum(dim=1)
-    per_claim_BHW = free_BHW / claims_BHW.clamp(min=1e-6) * (claims_BHW > 0)
-    share_B4HW = _neighbours(per_claim_BHW) * claim_BHW[:, None]
-    found_BHW = (peak_BHW & (p_BHW + share_B4HW.sum(dim=1) > thresholds.mass)) | second_BHW
-    return found_BHW, share_B4HW
-
-
-def _peaks(p_BHW: Tensor) -> Tensor:
-    """Local maxima of the 3×3 neighbourhood; of equal neighbours the first in reading order."""
-    height, width = p_BHW.shape[1:]
-    around = F.pad(p_BHW, (1, 1, 1, 1), value=-1.0)
-    peak_BHW = torch.ones_like(p_BHW, dtype=torch.bool)
-    for row, column in itertools.product(range(3), range(3)):
-        other_BHW = around[:, row : row + height, column : column + width]
-        if (row, column) < (1, 1):
-            peak_BHW &= p_BHW > other_BHW
-        elif (row, column) > (1, 1):
-            peak_BHW &= p_BHW >= other_BHW
-    return peak_BHW
-
-
-def _neighbours(x_BHW: Tensor) -> Tensor:
-    """What the four neighbours of every cell hold, (B, 4, H, W), 0 outside."""
-    height, width = x_BHW.shape[1:]
-    around = F.pad(x_BHW, (1, 1, 1, 1))
+def _around(likely_BHW: Tensor) -> Tensor:
+    """Which of the N likely cells lie around each, (N, 8): places in their list, N where there is none."""
+    n_images, height, width = likely_BHW.shape
+    image_N, row_N, column_N = likely_BHW.nonzero(as_tuple=True)
+    n_cells = len(image_N)
+    place_BHW = torch.full((n_images, height + 2, width + 2), n_cells, device=likely_BHW.device)
+    place_BHW[image_N, row_N + 1, column_N + 1] = torch.arange(n_cells, device=likely_BHW.device)
     return torch.stack(
-        [around[:, 1 + down : 1 + down + height, 1 + right :][..., :width] for down, right in _NEIGHBOURS],
-        dim=1,
+        [place_BHW[image_N, row_N + 1 + down, column_N + 1 + right] for down, right in _AROUND], dim=1
     )
+
+
+def _beside(value_N: Tensor, near_N8: Tensor, nowhere: float = 0.0) -> Tensor:
+    """The values (N, …) of the cells around each, (N, 8, …)."""
+    return torch.cat([value_N, value_N.new_full((1, *value_N.shape[1:]), nowhere)])[near_N8]
+
+
+def _shares(cells: Emitters, p_N: Tensor, near_N8: Tensor) -> tuple[Tensor, Tensor]:
+    """Which cells stay emitters, (N,), and how much probability each has of those around it, (N, 8)."""
+    p_N8 = _beside(p_N, near_N8)
+    both_N8 = p_N8 + p_N[:, None]
+    x_N8, y_N8 = (_beside(one_N, near_N8, float("inf")) for one_N in (cells.x_px_N, cells.y_px_N))
+    step_N8 = torch.hypot(x_N8 - cells.x_px_N[:, None], y_N8 - cells.y_px_N[:, None])
+    same_N8 = (step_N8 < _REACH_PX - _SURER_PX * both_N8) & (both_N8 < _MOST_OF_ONE)
+    # of two equal cells the first in reading order stays
+    earlier_N8 = near_N8 < torch.arange(len(p_N), device=p_N.device)[:, None]
+    stronger_N8 = (p_N8 > p_N[:, None]) | ((p_N8 == p_N[:, None]) & earlier_N8)
+    stays_N = ~(same_N8 & stronger_N8).any(dim=1)
+    # a cell that joins several divides its probability in proportion to theirs
+    joined_N = (same_N8 * _beside(p_N * stays_N, near_N8)).sum(dim=1)
+    part_N = ~stays_N * p_N / joined_N.clamp(min=_LEAST_P)
+    return stays_N, same_N8 * _beside(part_N, near_N8) * (p_N * stays_N)[:, None]
+
+
+def _means(cells: Emitters, found_N: Tensor, p_N: Tensor, share_N8: Tensor, near_N8: Tensor) -> Emitters:
+    """The found cells, with the mean values of those that joined them."""
+    own_N, share_N8, near_N8 = p_N[found_N], share_N8[found_N], near_N8[found_N]
+    mass_N = own_N + share_N8.sum(dim=1)
+    values = {}
+    for name in _AVERAGED:
+        value_N = getattr(cells, name)
+        if value_N is not None:
+            own, shares, mass = (
+                one.view(*one.shape, *[1] * (value_N.dim() - 1)) for one in (own_N, share_N8, mass_N)
+            )
+            joined = (shares * _beside(value_N, near_N8)).sum(dim=1)
+            values[name] = (own * value_N[found_N] + joined) / mass
+    return replace(cells.select(found_N), **values, probability_N=mass_N.clamp(max=1.0))

@@ -89,7 +89,7 @@ class Bundle:
         return cls(
             network=network.eval(),
             scaling=Scaling(**state["scaling"]),
-            thresholds=Thresholds(**state["thresholds"]),
+            thresholds=Thresholds.from_state(state["thresholds"]),
             psf=from_state(state["psf"]),
             camera=Camera.from_state(state["camera"]),
             simulation=SimulationSettings(**simulation),

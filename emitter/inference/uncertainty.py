@@ -25,9 +25,8 @@ from emitter.metrics.crowded_crlb import CrowdedCRLB, crowded_crlb
 from emitter.psf.base import PSF
 from emitter.psf.core import core
 
-UNCERTAINTY_VERSION = (
-    1  # one more where bounds or features change: a correction fits those that it was fitted with
-)
+# one more where bounds, features or the decoding change: a correction fits those that it was fitted with
+UNCERTAINTY_VERSION = 2
 AXES = ("x_nm", "y_nm", "z_nm", "photons")  # of the bound, in the order of the precision columns
 _COLUMN = dict(zip(AXES, PRECISION_COLUMNS, strict=True))
 _AROUND_NM = 4000.0  # so far to each side of an emitter's pixel the density is counted

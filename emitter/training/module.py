@@ -279,4 +279,4 @@ class EmitterModule(pl.LightningModule):
         self.total_steps = checkpoint[KEY]["total_steps"]
         self.skipped_steps = checkpoint[KEY]["skipped_steps"]
         self.rate_factor = checkpoint[KEY].get("rate_factor", 1.0)  # there is none in older checkpoints
-        self.thresholds = Thresholds(**checkpoint[KEY]["thresholds"])
+        self.thresholds = Thresholds.from_state(checkpoint[KEY]["thresholds"])

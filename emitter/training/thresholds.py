@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from emitter.core.decoding import Thresholds
 
-_MASSES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-MERGED = tuple(
-    Thresholds(mass, neighbour) for mass, neighbour in itertools.product(_MASSES, (0.5, 0.6, 0.7, 0.8))
-)
+_MASSES = (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
+MERGED = tuple(Thresholds(mass) for mass in _MASSES)
 ONE_CELL_EACH = tuple(Thresholds(mass, one_cell_each=True) for mass in (*_MASSES, 0.8, 0.9))
 # The crowded frames of a training, which teach most, ask for small masses, and sparser frames of the same network for
 # 0.4 to 0.5 (docs/benchmarks.md). To a network that has learnt little small ones are worth more, everywhere.

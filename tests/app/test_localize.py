@@ -443,7 +443,7 @@ def test_overrides_reach_the_camera_and_the_thresholds(tmp_path: Path, marker: M
     movie_at(tmp_path / "movie.tif")
     localizer = build_localizer(bundle_of(marker), settings(tmp_path, baseline_adu=50, threshold=0.9))
     assert float(localizer.camera.to_photons(torch.tensor([[150.0]]))) == pytest.approx(100)
-    assert localizer.thresholds == Thresholds(mass=0.9, neighbour=Thresholds().neighbour)
+    assert localizer.thresholds == Thresholds(mass=0.9)
     with pytest.raises(EmitterError, match="baseline_adu"):
         run(settings(tmp_path, baseline_adu=5000))
 

@@ -42,7 +42,8 @@ class BrightPixels(nn.Module):
     def forward(self, photons_BTHW: Tensor) -> list[Tensor]:
         middle = photons_BTHW[:, 1]
         maps = torch.zeros(len(middle), ch.N_CHANNELS, *middle.shape[-2:])
-        maps[:, ch.P] = (middle - 60) / 6
+        brightest = middle == F.max_pool2d(middle[:, None], 3, stride=1, padding=1)[:, 0]
+        maps[:, ch.P] = torch.where(brightest, (middle - 60) / 6, -9.0)
         maps[:, ch.PHOTONS] = middle * 10 / Scaling().photons
         maps[:, ch.BACKGROUND] = 5 / Scaling().background
         return [maps]
@@ -85,7 +86,8 @@ def test_fresh_frames_have_the_errors_that_the_correction_says() -> None:
     # about what a uniform error over a pixel has, whatever the bound is
     assert 25 < np.median(columns["precision_x_nm"]) < 45
     assert np.isnan(columns["precision_z_nm"]).all()
-    assert abs(columns["probability"].mean() - true.mean()) < 0.03
+    # its score hardly tells crowded frames from the sparse ones that the correction saw too
+    assert abs(columns["probability"].mean() - true.mean()) < 0.06
 
 
 def test_without_a_correction_it_is_the_bound_and_the_score_stays() -> None:

@@ -9,7 +9,7 @@ import pytest
 from emitter.core.decoding import Thresholds
 from emitter.training.thresholds import MERGED, ONE_CELL_EACH, taken
 
-SURE, UNSURE = Thresholds(0.5, 0.6), Thresholds(0.2, 0.7)
+SURE, UNSURE = Thresholds(0.5), Thresholds(0.2)
 
 
 @pytest.mark.parametrize(
