@@ -54,12 +54,10 @@ class Block:
 
     @classmethod
     def of(cls, side: int, n_frames: int) -> Block:
-        """Noise, with a frame's neighbours on both sides; those at the ends have themselves."""
+        """Noise: ``n_frames`` from amid a movie, read with the frame before and the one after, as localize.py does."""
         generator = torch.Generator().manual_seed(0)
-        frames_FHW = torch.rand(n_frames, side, side, generator=generator) * 100
-        place_B = torch.arange(n_frames)
-        window_BT = torch.stack([(place_B + step).clamp(0, n_frames - 1) for step in (-1, 0, 1)], dim=1)
-        return cls(frames_FHW, window_BT)
+        frames_FHW = torch.rand(n_frames + 2, side, side, generator=generator) * 100
+        return cls(frames_FHW, torch.arange(n_frames + 2).unfold(0, 3, 1))
 
 
 def stepper_of(model: str) -> Stepper:

@@ -33,14 +33,14 @@ from emitter.models.settings import VarSettings
 class Stem(nn.Module):
     """Features of single frames at cells of 1, 2, 4 … pixels, the weights shared by all frames."""
 
-    def __init__(self, channels: tuple[int, ...]) -> None:
+    def __init__(self, channels: tuple[int, ...], blocks: bool) -> None:
         super().__init__()
         self.entry = conv3x3(1, channels[0])
         self.mix = conv3x3(channels[0], channels[0])
         self.down = nn.ModuleList(
             conv3x3(fine, coarse, stride=2) for fine, coarse in zip(channels, channels[1:], strict=False)
         )
-        self.blocks = nn.ModuleList(ResidualBlock(c) for c in channels[1:])
+        self.blocks = nn.ModuleList(ResidualBlock(c) if blocks else nn.Identity() for c in channels[1:])
 
     def forward(self, frames_NHW: Tensor) -> list[Tensor]:
         x = frames_NHW[:, None].contiguous(memory_format=torch.channels_last)
@@ -124,7 +124,7 @@ class VarBackbone(Backbone):
         self.latent_channels = settings.latent_channels
         self.stride = max(1, round(settings.cells_px[0]))
         self.n_frames = n_frames
-        self.stem = Stem(settings.stem_channels)
+        self.stem = Stem(settings.stem_channels, settings.stem_blocks)
         # a cell of 0.5 px looks at the features of the full frame, upsampled
         self._level_of_scale = [max(0, round(cell).bit_length() - 1) for cell in self.cells_px]
         self.scales = nn.ModuleList()
@@ -170,13 +170,15 @@ def _receptive_radius(settings: VarSettings) -> int:
     """How far, at most, a prediction looks: the sum of all steps along the longest way, in pixels."""
     stem = 1.0
     for level in range(len(settings.stem_channels)):
-        stem += (2**level) / 2 if level else 0  # the strided convolution steps on the finer grid
-        stem += 2 * 2**level
+        if level > 0:
+            stem += 2**level / 2  # the strided convolution steps on the finer grid
+        if level == 0 or settings.stem_blocks:
+            stem += 2 * 2**level
     radius = stem
     for cell, n_blocks in zip(settings.cells_px, settings.blocks, strict=True):
         if cell in settings.attention_cells_px:  # a window around the cell, and one around its parent
             radius += cell * max(RADIUS_CELLS, 2 * COARSER_RADIUS_CELLS + 1)
-        radius += cell * (2 * n_blocks + 1)  # the blocks and Φ
+        radius += cell * (2 * n_blocks + settings.phi)
         radius += 2 * cell  # upsampling to the next scale, and from the features below 1 px
     return round(radius) + settings_margin(settings)
 

@@ -76,8 +76,9 @@ def test_a_scale_finer_than_the_frame():
         UNetSettings(depth=2, features=4),
         VarSettings("var", (2, 1, 0.5), (4, 6), (6, 6, 6), (1, 1, 1), 5),
         replace(SMALL, latent_channels=9, attention_cells_px=(4, 2)),
+        replace(SMALL, phi=False, stem_blocks=False),
     ],
-    ids=["var", "unet", "var to 2", "attention"],
+    ids=["var", "unet", "var to 2", "attention", "lean"],
 )
 def test_no_prediction_looks_farther_than_the_receptive_radius(settings):
     net = network(settings)

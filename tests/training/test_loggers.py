@@ -65,6 +65,7 @@ def run_dir(tmp_path_factory) -> Path:
         "fast_dev_run=true",
         "trainer=cpu",
         "scale_warmup=coarse_first",
+        "model.phi=true",
         "camera.baseline_adu=65530",
         f"run_dir={folder}",
     )
