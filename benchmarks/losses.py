@@ -20,6 +20,7 @@ OWN = (Scene("own", ("samples=600", "protocol=plain")),)
 THEN = (
     *("channel_weights=balanced", "scale_warmup=coarse_first", "simulation.density_per_um2=[0.6,0.6]"),
     *("model.stem_channels=[16,32,48]", "model.widths=[64,64,32]", "model.latent_channels=32"),
+    *("model.phi=true", "model.stem_blocks=true"),
 )
 QUICKSTART = Conditions("quickstart", THEN, OWN)
 DENSE = Conditions("3 per um2", (*THEN, "simulation.density_per_um2=[3,3]"), OWN)

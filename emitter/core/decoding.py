@@ -17,11 +17,11 @@ from emitter.core.channels import Scaling
 from emitter.core.emitters import Emitters
 from emitter.core.errors import require
 
-# Two cells beside each other mean one emitter where the places that they say are closer than _REACH_PX less _SURER_PX
-# times the sum of their probabilities: what is unsure is spread wider. No emitter has more probability than 1, but
-# networks err. docs/benchmarks.md says what other numbers give.
-_REACH_PX, _SURER_PX, _MOST_OF_ONE = 1.0, 0.4, 1.5
-_LEAST_P = 0.005  # a cell below moves an emitter by less than 0.005 px
+# Two cells that touch mean one emitter where the places that they say are closer than _REACH_PX less _SURER_PX times
+# the sum of their probabilities (what is unsure is spread wider), and that sum is at most _MOST_OF_ONE: more is two
+# emitters. docs/benchmarks.md says what other numbers give.
+_REACH_PX, _SURER_PX, _MOST_OF_ONE = 1.15, 0.5, 1.5
+_LEAST_P = 0.01  # a cell below moves an emitter by less than 0.01 px
 _AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # rows down, columns right
 _AVERAGED = ("x_px_N", "y_px_N", "z_nm_N", "photons_N", "background_N", "sigma_N4")
 
@@ -52,9 +52,9 @@ def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px:
 
     Where the probability of one emitter is spread over several cells, each of them says where it is if it is in that
     cell, and they say nearly the same place; the cells of two emitters that touch say two. So a cell joins those more
-    probable ones beside it that mean its place. The emitter's values are the mean of the cells that joined, weighted by
-    the probability: a cell alone would draw localizations towards its centre. So it is with the standard deviations of
-    a network that has channels for them.
+    probable ones that it touches and that mean its place; no other cell is held back. The emitter's values are the mean
+    of the cells that joined, weighted by the probability: a cell alone would draw localizations towards its centre. So
+    it is with the standard deviations of a network that has channels for them.
     """
     p_BHW = torch.sigmoid(maps_BCHW[:, ch.P].float())
     likely_BHW = p_BHW > (thresholds.mass if thresholds.one_cell_each else _LEAST_P)
@@ -63,7 +63,7 @@ def decode(maps_BCHW: Tensor, scaling: Scaling, thresholds: Thresholds, cell_px:
     p_N = p_BHW[likely_BHW]
     if thresholds.one_cell_each:
         return replace(cells, probability_N=p_N)
-    near_N8 = _around(likely_BHW)
+    near_N8 = _around(image_N, row_N, column_N, p_BHW.shape)
     stays_N, share_N8 = _shares(cells, p_N, near_N8)
     found_N = stays_N & (p_N + share_N8.sum(dim=1) > thresholds.mass)
     return _means(cells, found_N, p_N, share_N8, near_N8)
@@ -107,13 +107,11 @@ def _sigmas_at(
     return torch.stack([x * cell_px, y * cell_px, z, photons], dim=1)
 
 
-def _around(likely_BHW: Tensor) -> Tensor:
-    """Which of the N likely cells lie around each, (N, 8): places in their list, N where there is none."""
-    n_images, height, width = likely_BHW.shape
-    image_N, row_N, column_N = likely_BHW.nonzero(as_tuple=True)
-    n_cells = len(image_N)
-    place_BHW = torch.full((n_images, height + 2, width + 2), n_cells, device=likely_BHW.device)
-    place_BHW[image_N, row_N + 1, column_N + 1] = torch.arange(n_cells, device=likely_BHW.device)
+def _around(image_N: Tensor, row_N: Tensor, column_N: Tensor, shape: torch.Size) -> Tensor:
+    """Which of N cells of maps (B, H, W) lie around each, (N, 8): places in their list, N where there is none."""
+    n_images, height, width = shape
+    place_BHW = image_N.new_full((n_images, height + 2, width + 2), len(image_N))
+    place_BHW[image_N, row_N + 1, column_N + 1] = torch.arange(len(image_N), device=image_N.device)
     return torch.stack(
         [place_BHW[image_N, row_N + 1 + down, column_N + 1 + right] for down, right in _AROUND], dim=1
     )
@@ -130,14 +128,14 @@ def _shares(cells: Emitters, p_N: Tensor, near_N8: Tensor) -> tuple[Tensor, Tens
     both_N8 = p_N8 + p_N[:, None]
     x_N8, y_N8 = (_beside(one_N, near_N8, float("inf")) for one_N in (cells.x_px_N, cells.y_px_N))
     step_N8 = torch.hypot(x_N8 - cells.x_px_N[:, None], y_N8 - cells.y_px_N[:, None])
-    same_N8 = (step_N8 < _REACH_PX - _SURER_PX * both_N8) & (both_N8 < _MOST_OF_ONE)
+    same_N8 = (step_N8 < _REACH_PX - _SURER_PX * both_N8) & (both_N8 <= _MOST_OF_ONE)
     # of two equal cells the first in reading order stays
     earlier_N8 = near_N8 < torch.arange(len(p_N), device=p_N.device)[:, None]
     stronger_N8 = (p_N8 > p_N[:, None]) | ((p_N8 == p_N[:, None]) & earlier_N8)
     stays_N = ~(same_N8 & stronger_N8).any(dim=1)
     # a cell that joins several divides its probability in proportion to theirs
     joined_N = (same_N8 * _beside(p_N * stays_N, near_N8)).sum(dim=1)
-    part_N = ~stays_N * p_N / joined_N.clamp(min=_LEAST_P)
+    part_N = torch.where(stays_N | (joined_N == 0), 0.0, p_N / joined_N)
     return stays_N, same_N8 * _beside(part_N, near_N8) * (p_N * stays_N)[:, None]
 
 
@@ -152,6 +150,7 @@ def _means(cells: Emitters, found_N: Tensor, p_N: Tensor, share_N8: Tensor, near
             own, shares, mass = (
                 one.view(*one.shape, *[1] * (value_N.dim() - 1)) for one in (own_N, share_N8, mass_N)
             )
-            joined = (shares * _beside(value_N, near_N8)).sum(dim=1)
+            # what did not join may be anything, NaN too
+            joined = torch.where(shares > 0, shares * _beside(value_N, near_N8), 0.0).sum(dim=1)
             values[name] = (own * value_N[found_N] + joined) / mass
     return replace(cells.select(found_N), **values, probability_N=mass_N.clamp(max=1.0))

@@ -16,7 +16,7 @@ class VarSettings:
     ``cells_px``: side of a cell at every scale, coarse to fine, halving from one to the next (0.5 is twice the
     frame's resolution). ``stem_channels``: features of one frame at cells of 1, 2, 4 … pixels. ``widths`` and
     ``blocks``: channels and residual blocks at every scale, coarse to fine. ``latent_channels``: channels of the
-    accumulated estimate. ``stem_blocks``: whether the features below 1 px pass a residual block.
+    accumulated estimate. ``stem_blocks``: whether features of cells coarser than 1 px pass a residual block.
 
     What a faithful VAR has, each to be left out or added: ``phi``, the shared Φ through which a scale's contribution
     goes into the estimate; ``level_embedding``, a trained vector by which a scale knows itself; ``image_at``, whether

@@ -33,14 +33,14 @@ from emitter.models.settings import VarSettings
 class Stem(nn.Module):
     """Features of single frames at cells of 1, 2, 4 … pixels, the weights shared by all frames."""
 
-    def __init__(self, channels: tuple[int, ...], blocks: bool) -> None:
+    def __init__(self, channels: tuple[int, ...], with_blocks: bool) -> None:
         super().__init__()
         self.entry = conv3x3(1, channels[0])
         self.mix = conv3x3(channels[0], channels[0])
         self.down = nn.ModuleList(
             conv3x3(fine, coarse, stride=2) for fine, coarse in zip(channels, channels[1:], strict=False)
         )
-        self.blocks = nn.ModuleList(ResidualBlock(c) if blocks else nn.Identity() for c in channels[1:])
+        self.blocks = nn.ModuleList(ResidualBlock(c) if with_blocks else nn.Identity() for c in channels[1:])
 
     def forward(self, frames_NHW: Tensor) -> list[Tensor]:
         x = frames_NHW[:, None].contiguous(memory_format=torch.channels_last)
