@@ -57,7 +57,9 @@ def plot_densities(panels: Sequence[Panel], path: Path) -> None:
     """Efficiency against the density of emitters, a panel for each condition."""
     figure = Figure(figsize=(4.4 * len(panels), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    names = list(dict.fromkeys(name for panel in panels for name in panel.ours))  # of one colour in every panel
+    names = list(
+        dict.fromkeys(name for panel in panels for name in panel.ours)
+    )  # of one colour in every panel
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name, points in panel.ours.items():
             _draw(axis, name, points, f"C{names.index(name)}")
