@@ -2,8 +2,8 @@
 
 Muon (Jordan et al. 2024) steps along the momentum with its singular values set to one, so that every direction of a
 layer learns at the same rate, and not only those that the loss sees most of. The orthogonal factor comes from five
-Newton-Schulz iterations, in bfloat16 where the processor has it; convolutions count as matrices (output channels ×
-everything else). PyTorch's own takes matrices only.
+Newton-Schulz iterations, in float32 (matrices as small as these take longer in bfloat16); convolutions count as matrices
+(output channels × everything else). PyTorch's own takes matrices only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from emitter.core.precision import has_fast_bfloat16
 from emitter.training.settings import OptimizerSettings
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the published quintic: fast, to singular values of 0.7-1.2
@@ -28,13 +27,12 @@ def orthogonalize(matrices_KRC: Tensor) -> Tensor:
     """The nearest matrices, roughly, with all singular values one."""
     a, b, c = _NEWTON_SCHULZ
     wide = matrices_KRC.shape[1] <= matrices_KRC.shape[2]
-    x = matrices_KRC.bfloat16() if has_fast_bfloat16(matrices_KRC.device) else matrices_KRC
-    x = x if wide else x.mT
-    x = x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7).to(x.dtype)
+    x = matrices_KRC if wide else matrices_KRC.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x if wide else x.mT).to(matrices_KRC.dtype)
+    return x if wide else x.mT
 
 
 class Muon(torch.optim.Optimizer):

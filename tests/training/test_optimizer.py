@@ -26,7 +26,7 @@ def test_orthogonalizing_keeps_the_singular_vectors_and_levels_the_values():
 def test_the_scale_of_the_gradient_does_not_matter():
     m = torch.randn(1, 20, 30)
     a, b = orthogonalize(m), orthogonalize(1e-4 * m)
-    assert (a - b).abs().max() < 0.1  # bfloat16
+    assert (a - b).abs().max() < 1e-3
     assert not orthogonalize(torch.zeros(1, 4, 4)).any()
 
 
