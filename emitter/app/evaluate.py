@@ -19,6 +19,7 @@ from emitter.app.held_out import held_out_frames, held_out_tables
 from emitter.app.schema import build, to_plain
 from emitter.app.scoring import METRICS_FILE, Scored, offset_note, score, show, write_report
 from emitter.app.sureness import told_refiner, with_correction
+from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError, require
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
@@ -56,6 +57,7 @@ class Settings:
     movie: str | None = None
     frame_size_px: tuple[int, int] | None = None
     samples: int = 1000
+    threshold: float | None = None
     turned: bool = False
     refine: Literal["map"] | None = None
     simulation: dict[str, Any] = field(default_factory=dict)
@@ -75,14 +77,17 @@ class Settings:
             not self.simulation or self.checkpoint is not None,
             "simulation says on what a checkpoint is scored, and there are tables here: leave it out",
         )
-        require(
-            not self.turned or self.checkpoint is not None,
-            "turned says how a checkpoint predicts, and there are tables here: leave it out",
-        )
-        require(
-            self.refine is None or self.checkpoint is not None,
-            "refine says how a checkpoint predicts, and there are tables here: leave it out",
-        )
+        for name, given in (
+            ("threshold", self.threshold is not None),
+            ("turned", self.turned),
+            ("refine", self.refine is not None),
+        ):
+            require(
+                not given or self.checkpoint is not None,
+                f"{name} says how a checkpoint predicts, and there are tables here: leave it out",
+            )
+        if self.threshold is not None:
+            Thresholds(self.threshold)  # checked by building it
         require(
             self.movie is None or self.report,
             "movie is for the report, and report is false: leave one of them out",
@@ -243,7 +248,7 @@ def evaluate_tables(settings: Settings) -> Scored:
 
 def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> Scored:
     """The metrics of a network on samples of its own simulation that training never saw, and its pixel bias."""
-    bundle = with_correction(load_bundle(checkpoint))
+    bundle = with_correction(load_bundle(checkpoint)).with_threshold(settings.threshold)
     refiner = None if settings.refine is None else told_refiner(bundle)  # of the training's own frames
     bundle = replace(bundle, simulation=changed(bundle.simulation, settings.simulation))
     predicted, truth = held_out_tables(bundle, settings.samples, turned=settings.turned, refiner=refiner)

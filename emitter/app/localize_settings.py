@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from emitter.app.sureness import told_refiner
+from emitter.core.decoding import Thresholds
 from emitter.core.errors import require
 from emitter.core.precision import has_fast_bfloat16
 from emitter.inference.bundle import Bundle
@@ -48,10 +49,8 @@ class Settings:
     format: FormatName | None = None
 
     def __post_init__(self) -> None:
-        require(
-            self.threshold is None or 0 < self.threshold < 1,
-            f"threshold is {self.threshold}: give a probability between 0 and 1",
-        )
+        if self.threshold is not None:
+            Thresholds(self.threshold)  # checked by building it
         require(
             self.superres_nm is None or 0 < self.superres_nm <= 1000,
             f"superres_nm is {self.superres_nm}: give the pixel of the image, up to 1000 nm, or null for no image",
@@ -146,12 +145,10 @@ class Settings:
 
 def used(bundle: Bundle, settings: Settings) -> Bundle:
     """The bundle with what the user says of the camera and the threshold."""
-    camera, thresholds = bundle.camera, bundle.thresholds
+    camera = bundle.camera
     if settings.baseline_adu is not None:
         camera = replace(camera, baseline_adu=torch.tensor(float(settings.baseline_adu)))
-    if settings.threshold is not None:
-        thresholds = replace(thresholds, mass=settings.threshold)
-    return replace(bundle, camera=camera, thresholds=thresholds)
+    return replace(bundle, camera=camera).with_threshold(settings.threshold)
 
 
 def build_localizer(bundle: Bundle, settings: Settings) -> Localizer:

@@ -39,7 +39,7 @@ class Thresholds:
     one_cell_each: bool = False
 
     def __post_init__(self) -> None:
-        require(0 < self.mass < 1, f"the threshold 'mass' is {self.mass}: give a number between 0 and 1")
+        require(0 < self.mass < 1, f"the threshold is {self.mass}: give a probability between 0 and 1")
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Thresholds:

@@ -7,7 +7,7 @@ load with ``weights_only=True``: opening a stranger's file runs none of his code
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,10 @@ class Bundle:
         return Uncertainty(
             self.psf, self.camera.mean_noise_variance, self.pixel_size, self.is_3d, self.correction
         )
+
+    def with_threshold(self, mass: float | None) -> Bundle:
+        """With another threshold of an emitter; None: the one tuned in training."""
+        return self if mass is None else replace(self, thresholds=replace(self.thresholds, mass=mass))
 
     @property
     def pixel_size(self) -> PixelSize:

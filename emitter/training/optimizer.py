@@ -2,8 +2,8 @@
 
 Muon (Jordan et al. 2024) steps along the momentum with its singular values set to one, so that every direction of a
 layer learns at the same rate, and not only those that the loss sees most of. The orthogonal factor comes from five
-Newton-Schulz iterations, in float32 (matrices as small as these take longer in bfloat16); convolutions count as matrices
-(output channels × everything else). PyTorch's own takes matrices only.
+Newton-Schulz iterations, in float32: matrices as small as these take longer in bfloat16. Convolutions count as
+matrices (output channels × everything else). PyTorch's own takes matrices only.
 """
 
 from __future__ import annotations

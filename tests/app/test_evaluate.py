@@ -17,9 +17,11 @@ from omegaconf import OmegaConf
 from emitter.app import evaluate
 from emitter.app.evaluate import Settings, changed, run
 from emitter.app.scoring import describe, score, write_report
+from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
 from emitter.core.units import PixelSize
+from emitter.inference.bundle import Bundle
 from emitter.io.tables import read_table, write_table
 from emitter.metrics.crlb import table_crlb
 from emitter.metrics.protocol import PROTOCOLS
@@ -229,6 +231,8 @@ def test_output_that_cannot_be_written(tmp_path: Path, truth_csv: Path) -> None:
         ({"localizations": "a", "truth": "b", "pixel_size_nm": 0.1}, "pixel_size_nm in x is 0.1"),
         ({"localizations": "a", "truth": "b", "simulation": {"lifetime_frames": None}}, "leave it out"),
         ({"localizations": "a", "truth": "b", "turned": True}, "turned says how a checkpoint predicts"),
+        ({"localizations": "a", "truth": "b", "threshold": 0.5}, "threshold says how a checkpoint predicts"),
+        ({"checkpoint": "c", "threshold": 1.5}, "the threshold is 1.5: give a probability between 0 and 1"),
     ],
 )
 def test_wrong_settings_are_one_sentence(settings: dict[str, Any], message: str) -> None:
@@ -286,6 +290,8 @@ class Loaded:
 
     simulation: SimulationSettings = field(default_factory=SimulationSettings)
     correction: object = "known"
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    with_threshold = Bundle.with_threshold
 
 
 def test_a_checkpoint_predicts_turned_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,6 +307,24 @@ def test_a_checkpoint_predicts_turned_on_request(tmp_path: Path, monkeypatch: py
         with pytest.raises(EmitterError, match="that was all"):
             run(Settings(output=tmp_path, checkpoint=tmp_path / "x.ckpt", turned=turned))
     assert asked == [False, True]
+
+
+def test_a_checkpoint_is_scored_at_another_threshold_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Thresholds] = []
+
+    def tables(bundle: Loaded, n_samples: int, **how: object) -> None:
+        asked.append(bundle.thresholds)
+        raise EmitterError("that was all")
+
+    trained = Thresholds(0.4, one_cell_each=True)
+    monkeypatch.setattr(evaluate, "load_bundle", lambda source: Loaded(thresholds=trained))
+    monkeypatch.setattr(evaluate, "held_out_tables", tables)
+    for threshold in (None, 0.55):
+        with pytest.raises(EmitterError, match="that was all"):
+            run(Settings(output=tmp_path, checkpoint=tmp_path / "x.ckpt", threshold=threshold))
+    assert asked == [trained, Thresholds(0.55, one_cell_each=True)]
 
 
 def test_the_protocol_is_described_with_every_number() -> None:
