@@ -98,9 +98,9 @@ CONDITIONS = {
             "challenge_as",
             ("experiment=challenge_as", *_MT0_PHOTONS),
             (
-                challenge("LD", 1500, 1.2, 0.0),
-                challenge("HD", 250, 12.7, 0.0),
-                challenge("HD on filaments", 250, 12.7, 1.0),
+                challenge("LD", 6000, 1.2, 0.0),
+                challenge("HD", 1000, 12.7, 0.0),
+                challenge("HD on filaments", 1000, 12.7, 1.0),
             ),
         ),
     )
