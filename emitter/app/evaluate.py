@@ -264,7 +264,8 @@ def evaluate_checkpoint(checkpoint: Path, settings: Settings) -> Scored:
     metrics = score(predicted, truth, protocol, field_nm, bound)
     bias = pixel_bias(predicted, bundle.pixel_size)
     sureness = uncertainty_scores(predicted, truth, protocol)
-    metrics |= {**bias, **sureness, "offset_removed_nm": None, "notes": []}
+    how = {"threshold": bundle.thresholds.mass, "turned": settings.turned, "refine": settings.refine}
+    metrics |= {**bias, **sureness, "predicted_with": how, "offset_removed_nm": None, "notes": []}
     return Scored(metrics, predicted, truth, protocol, bound, bundle)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from emitter.app.examples import ShownFrames, example_frames
 from emitter.app.real_frames import real_frames_section
 from emitter.app.report_files import write_page
-from emitter.app.scoring import Scored, describe, shown_metrics
+from emitter.app.scoring import Scored, conditions, shown_metrics
 from emitter.core.table import EmitterTable
 from emitter.io.movie import Movie
 from emitter.metrics.binned import AROUND_NM, binned, density_around, root_mean
@@ -54,7 +54,7 @@ def report_of(
     sections = [
         Section(
             "Score",
-            text=f"Protocol {metrics['protocol']}: {describe(metrics['protocol_settings'])}.",
+            text=" ".join(conditions(metrics)),
             rows=tuple(shown_metrics(metrics)),
             warnings=tuple(metrics["notes"]),
         ),

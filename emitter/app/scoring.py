@@ -155,7 +155,8 @@ def write_report(metrics: dict[str, Any], output: Path) -> Path:
 def show(metrics: dict[str, Any]) -> None:
     """The figures and the protocol behind them, on the terminal."""
     console = get_console()
-    console.print(f"protocol {metrics['protocol']}: {describe(metrics['protocol_settings'])}", soft_wrap=True)
+    for line in conditions(metrics):
+        console.print(line, soft_wrap=True)
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -171,6 +172,15 @@ def shown_metrics(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         for label, key, form in _SHOWN
         if key in metrics
     ]
+
+
+def conditions(metrics: Mapping[str, Any]) -> list[str]:
+    """The protocol and, of a network, how it predicted, a line each."""
+    lines = [f"Protocol {metrics['protocol']}: {describe(metrics['protocol_settings'])}."]
+    if "predicted_with" in metrics:
+        settings = (f"{name}={json.dumps(value)}" for name, value in metrics["predicted_with"].items())
+        lines.append(f"Predicted with {', '.join(settings)}.")
+    return lines
 
 
 def describe(settings: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from emitter.app import evaluate
 from emitter.app.evaluate import Settings, changed, run
-from emitter.app.scoring import describe, score, write_report
+from emitter.app.scoring import conditions, describe, score, write_report
 from emitter.core.decoding import Thresholds
 from emitter.core.errors import EmitterError, SettingsError
 from emitter.core.table import EmitterTable
@@ -327,6 +327,15 @@ def test_a_checkpoint_is_scored_at_another_threshold_on_request(
     assert asked == [trained, Thresholds(0.55, one_cell_each=True)]
 
 
+def test_how_a_network_predicted_is_told_beside_the_protocol() -> None:
+    metrics = score(some_truth(), some_truth(), PROTOCOLS["plain"], None)
+    assert [line.partition(":")[0] for line in conditions(metrics)] == ["Protocol plain"]
+    how = {"threshold": 0.4, "turned": False, "refine": None}
+    assert conditions(metrics | {"predicted_with": how})[1:] == [
+        "Predicted with threshold=0.4, turned=false, refine=null."
+    ]
+
+
 def test_the_protocol_is_described_with_every_number() -> None:
     settings = score(some_truth(), some_truth(), PROTOCOLS["challenge2016"], (6400.0, 3200.0))[
         "protocol_settings"
@@ -351,6 +360,6 @@ def test_program_from_the_command_line(tmp_path: Path, truth_csv: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "evaluate.py"), *overrides]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
-    for part in ("Jaccard index", "1.000", "protocol challenge2016: greedy matching", "wrote o/metrics.json"):
+    for part in ("Jaccard index", "1.000", "Protocol challenge2016: greedy matching", "wrote o/metrics.json"):
         assert part in done.stdout
     assert {file.name for file in tmp_path.iterdir()} == {"truth.csv", "o"}
