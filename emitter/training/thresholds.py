@@ -10,11 +10,21 @@ _MASSES = (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
 MERGED = tuple(Thresholds(mass) for mass in _MASSES)
 ONE_CELL_EACH = tuple(Thresholds(mass, one_cell_each=True) for mass in (*_MASSES, 0.8, 0.9))
 # The crowded frames of a training, which teach most, ask for small masses, and sparser frames of the same network for
-# 0.4 to 0.5 (docs/benchmarks.md). To a network that has learnt little small ones are worth more, everywhere.
+# larger ones (docs/benchmarks.md). To a network that has learnt little small ones are worth more, everywhere.
 _SURE_MASS, _DOUBT = 0.4, 0.05
+_LEVEL = 0.002  # of efficiency: what 512 samples of a validation tell apart
 
 
 def taken(tried: Sequence[Thresholds], efficiencies: Sequence[float]) -> int:
-    """The place of the most efficient ones, where a mass below 0.4 must be worth 0.05 of efficiency."""
-    doubts = [_DOUBT * (thresholds.mass < _SURE_MASS) for thresholds in tried]
-    return max(range(len(tried)), key=lambda i: efficiencies[i] - doubts[i])
+    """The place of the largest mass as efficient as the best; one below 0.4 must be worth 0.05 of efficiency."""
+    worth = [
+        efficiency - _DOUBT * (thresholds.mass < _SURE_MASS)
+        for thresholds, efficiency in zip(tried, efficiencies, strict=True)
+    ]
+    best = max(range(len(tried)), key=worth.__getitem__)
+    level = [
+        place
+        for place, thresholds in enumerate(tried)
+        if thresholds.one_cell_each == tried[best].one_cell_each and worth[place] > worth[best] - _LEVEL
+    ]
+    return max(level, key=lambda place: tried[place].mass, default=best)

@@ -33,3 +33,20 @@ def test_among_the_sure_the_best_is_taken(tried: tuple[Thresholds, ...]) -> None
         efficiencies = [0.5] * len(tried)
         efficiencies[place] = 0.54
         assert (taken(tried, efficiencies) == place) == (thresholds.mass >= 0.4)
+
+
+@pytest.mark.parametrize("tried", [MERGED, ONE_CELL_EACH])
+def test_of_level_ones_the_largest_mass_is_taken(tried: tuple[Thresholds, ...]) -> None:
+    rising = sorted(tried, key=lambda thresholds: thresholds.mass)
+    by_mass = dict(
+        zip((one.mass for one in rising), [0.6, 0.64, 0.68, 0.6803, 0.681, 0.6795, 0.67], strict=False)
+    )
+    assert tried[taken(tried, [by_mass.get(one.mass, 0.3) for one in tried])].mass == 0.55
+    by_mass[0.55] = 0.678  # not level any more
+    assert tried[taken(tried, [by_mass.get(one.mass, 0.3) for one in tried])].mass == 0.5
+
+
+def test_masses_of_two_ways_of_decoding_are_not_held_against_each_other() -> None:
+    merged, one_cell = Thresholds(0.5), Thresholds(0.8, one_cell_each=True)
+    assert taken((merged, one_cell), (0.7, 0.699)) == 0
+    assert taken((merged, one_cell), (0.699, 0.7)) == 1
