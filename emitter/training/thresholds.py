@@ -12,11 +12,14 @@ ONE_CELL_EACH = tuple(Thresholds(mass, one_cell_each=True) for mass in (*_MASSES
 # The crowded frames of a training, which teach most, ask for small masses, and sparser frames of the same network for
 # larger ones (docs/benchmarks.md). To a network that has learnt little small ones are worth more, everywhere.
 _SURE_MASS, _DOUBT = 0.4, 0.05
-_LEVEL = 0.002  # of efficiency: what 512 samples of a validation tell apart
+_LEVEL = 0.002  # of efficiency: the halves of a validation disagree by as much
 
 
 def taken(tried: Sequence[Thresholds], efficiencies: Sequence[float]) -> int:
-    """The place of the largest mass as efficient as the best; one below 0.4 must be worth 0.05 of efficiency."""
+    """The place of the largest mass that is level with the best, where one below 0.4 counts 0.05 less.
+
+    Efficiencies may be -inf, where nothing was found; if all are, the first place.
+    """
     worth = [
         efficiency - _DOUBT * (thresholds.mass < _SURE_MASS)
         for thresholds, efficiency in zip(tried, efficiencies, strict=True)

@@ -18,6 +18,9 @@ SURE, UNSURE = Thresholds(0.5), Thresholds(0.2)
         (0.70, 0.65, SURE),
         (0.65, 0.69, SURE),  # crowded frames' liking for more rows is not worth it
         (0.60, 0.66, UNSURE),  # nearly all is lost otherwise
+        (0.61, 0.658, SURE),
+        (0.61, 0.663, UNSURE),
+        (0.699, 0.750, SURE),  # worth it by 0.001: level
         (-math.inf, 0.01, UNSURE),
         (-math.inf, -math.inf, SURE),
     ],
@@ -50,3 +53,14 @@ def test_masses_of_two_ways_of_decoding_are_not_held_against_each_other() -> Non
     merged, one_cell = Thresholds(0.5), Thresholds(0.8, one_cell_each=True)
     assert taken((merged, one_cell), (0.7, 0.699)) == 0
     assert taken((merged, one_cell), (0.699, 0.7)) == 1
+
+
+def test_the_best_is_found_after_the_doubt() -> None:
+    tried = (Thresholds(0.2), Thresholds(0.4), Thresholds(0.5))
+    assert taken(tried, (0.64, 0.60, 0.595)) == 1
+
+
+def test_the_largest_of_level_ones_may_stand_anywhere() -> None:
+    tried = (Thresholds(0.6), Thresholds(0.55), Thresholds(0.5))
+    assert taken(tried, (0.6790, 0.6801, 0.6808)) == 0
+    assert taken(tried, (0.6785, 0.6801, 0.6808)) == 1
