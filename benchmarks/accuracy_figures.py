@@ -45,6 +45,7 @@ def plot_budgets(models: Mapping[str, Points], path: Path) -> None:
         ylabel="E3D",
         title="The quick start's setting, 0.6 emitters/µm²",
     )
+    axis.set_ylim(bottom=0.5)  # a network of few steps lies below, and would press the others together
     seconds = sorted({x for points in models.values() for x in points} | set(DECODE_QUICKSTART))
     axis.set_xticks(seconds, [f"{x:g}" for x in seconds])
     axis.minorticks_off()
